@@ -1,0 +1,27 @@
+"""The life of a service process: settings, sockets, readiness, signals and an orderly end.
+
+The same for every entry point; knows nothing of what the services do.
+"""
+
+from __future__ import annotations
+
+from lifecycle.errors import AddressInUseError, LifecycleError, SettingsError, SocketError
+from lifecycle.readiness import Readiness
+from lifecycle.run import Shutdown, run_service
+from lifecycle.settings import decode_toml, load_toml
+from lifecycle.sockets import ListeningSocket, UnixAddress, listen_unix
+
+__all__ = [
+    "AddressInUseError",
+    "LifecycleError",
+    "ListeningSocket",
+    "Readiness",
+    "SettingsError",
+    "Shutdown",
+    "SocketError",
+    "UnixAddress",
+    "decode_toml",
+    "listen_unix",
+    "load_toml",
+    "run_service",
+]
