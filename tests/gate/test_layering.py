@@ -1,0 +1,77 @@
+"""Who may import whom. The arrows of docs/architecture.md, enforced on the parsed imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+EVERYTHING = {
+    "agent", "bench", "cdh", "cguest", "cguestd", "demo", "kbs", "lifecycle", "mocktee",
+    "ossmount", "protos", "rest", "secrecy", "tdx", "tests", "ttrpc",
+}  # fmt: skip
+PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
+ARROWS: dict[str, set[str]] = {
+    "secrecy": set(),
+    "lifecycle": {"secrecy"},
+    "ttrpc": {"secrecy", "lifecycle"},
+    "protos": {"ttrpc"},
+    "tdx": {"secrecy"},
+    "kbs": {"secrecy"},
+    "agent": {"tdx", "kbs", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "cdh": {"kbs", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "rest": {"protos", "ttrpc", "lifecycle", "secrecy"},
+    "ossmount": {"lifecycle", "secrecy"},
+    "cguest": {"protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
+    "cguestd": PRODUCT - {"cguest"},
+    "mocktee": set(),
+    "demo": EVERYTHING,
+    "bench": EVERYTHING,
+    "tests": EVERYTHING,
+}
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide arrows"
+            yield (node.module or "").partition(".")[0]
+
+
+def _modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+@pytest.mark.parametrize("package", sorted(ARROWS))
+def test_imports_follow_the_arrows(package: str) -> None:
+    allowed = ARROWS[package] | {package}
+    modules = _modules(package)
+    assert modules, f"{package}/ has no modules"
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules
+        for name in _imports(ast.parse(path.read_text()))
+        if name in EVERYTHING and name not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_arrows_have_no_cycle() -> None:
+    order: list[str] = []
+    left = {name: ARROWS[name] & PRODUCT for name in PRODUCT}
+    while left:
+        free = [name for name, needs in left.items() if needs <= set(order)]
+        assert free, f"cycle among {sorted(left)}"
+        order += free
+        left = {name: needs for name, needs in left.items() if name not in free}
+
+
+def test_every_top_level_package_is_in_the_table() -> None:
+    present = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert present == EVERYTHING
