@@ -1,0 +1,39 @@
+"""The TDX interfaces of the guest: quotes, measurement registers, event logs.
+
+Gets and parses; whether a quote or log is to be trusted is decided by a verifier elsewhere.
+``tsm.py`` is the port to the kernel, everything else is built on it or free of I/O.
+"""
+
+from __future__ import annotations
+
+from tdx.errors import (
+    EventLogError,
+    MeasurementError,
+    MeasurementsAbsentError,
+    QuoteBindingError,
+    QuoteFormatError,
+    TdxError,
+    TsmError,
+)
+from tdx.measurements import MeasurementRegisters
+from tdx.quote import Quote, parse_quote
+from tdx.quote_reader import QuoteReader
+from tdx.report_data import ReportData
+from tdx.tsm import LinuxTsm, TsmFilesystem
+
+__all__ = [
+    "EventLogError",
+    "LinuxTsm",
+    "MeasurementError",
+    "MeasurementRegisters",
+    "MeasurementsAbsentError",
+    "Quote",
+    "QuoteBindingError",
+    "QuoteFormatError",
+    "QuoteReader",
+    "ReportData",
+    "TdxError",
+    "TsmError",
+    "TsmFilesystem",
+    "parse_quote",
+]

@@ -1,0 +1,195 @@
+"""One report entry from mkdir to rmdir: the read protocol of configfs-tsm, blocking.
+
+Everything here runs in the thread that owns the entry. The entry name is unique, the write
+counter (``generation``) shows a rival writer, and the quote's own report data is compared at the
+end: the only end-to-end check that a guest can make for itself.
+Source: Linux Documentation/ABI/testing/configfs-tsm-report.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from secrecy.journal import get_logger
+from tdx.errors import (
+    QuoteBindingError,
+    TsmGenerationError,
+    TsmHostError,
+    TsmIoError,
+    TsmProviderError,
+    tsm_error,
+)
+from tdx.quote import MAX_BYTES, MIN_BYTES, Quote, parse_quote
+from tdx.report_data import ReportData
+from tdx.tsm import TsmFilesystem
+
+log = get_logger("tdx")
+
+PREFIX: Final = "cguest-"
+PROVIDER_TDX: Final = "tdx_guest"
+TEXT_BYTES: Final = 4096  # text attributes are at most one page
+NAME_ATTEMPTS: Final = 8
+RMDIR_ATTEMPTS: Final = 5
+STORE_POLLS: Final = 50
+STORE_POLL_SECONDS: Final = 0.01
+NO_QUOTE_HINT: Final = "the host's quote generation service failed; look at the host"
+
+
+class TsmReport:
+    """A report entry of ours. Use as a context manager; leaving it removes the entry."""
+
+    def __init__(self, tsm: TsmFilesystem, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._tsm = tsm
+        self._sleep = sleep
+        self.name = ""
+
+    def __enter__(self) -> TsmReport:
+        for _ in range(NAME_ATTEMPTS):
+            # The process id lets a later start tell a leftover from an entry in use.
+            name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+            try:
+                self._tsm.mkdir(name)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise tsm_error("create", self._tsm.describe(name), error) from error
+            self.name = name
+            return self
+        raise TsmIoError("create", self._tsm.describe(PREFIX), "every name tried is taken")
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for attempt in range(RMDIR_ATTEMPTS):
+            try:
+                self._tsm.rmdir(self.name)
+            except InterruptedError:
+                continue
+            except OSError as error:
+                # The quote, or the error that ended the try, matters more than the leftover.
+                log.warning(
+                    "entry not removed", entry=self.name, errno=error.errno, attempt=attempt
+                )
+            return
+        log.warning("entry not removed", entry=self.name, errno=errno.EINTR)
+
+    @contextmanager
+    def _step(self, attempted: str, attribute: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            path = self._tsm.describe(self.name, attribute)
+            raise tsm_error(attempted, path, error) from error
+
+    def _text(self, attribute: str) -> str:
+        with self._step("read", attribute):
+            return self._tsm.read(self.name, attribute, TEXT_BYTES).decode("ascii", "replace")
+
+    def provider(self) -> str:
+        """Return the TEE technology behind the interface, without the final line feed."""
+        return self._text("provider").removesuffix("\n")
+
+    def require_provider(self, expected: str) -> None:
+        """Raises :class:`TsmProviderError` unless the provider is ``expected``."""
+        got = self.provider()
+        if got != expected:
+            path = self._tsm.describe(self.name, "provider")
+            raise TsmProviderError(path, expected=expected, got=got)
+
+    def generation(self) -> int:
+        """Return the write counter: 0 in a new entry, plus 1 for each store."""
+        text = self._text("generation").removesuffix("\n")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 20):
+            raise self._wrong_generation("a decimal number", text)
+        return int(text)
+
+    def _wrong_generation(self, expected: object, got: object) -> TsmGenerationError:
+        path = self._tsm.describe(self.name, "generation")
+        return TsmGenerationError(path, expected=str(expected), got=str(got))
+
+    def store(self, report_data: ReportData) -> int:
+        """Write the report data once and wait until the store is counted. Return generation.
+
+        The store happens at the last close of the file and cannot report an error, so the
+        counter is the only witness.
+        """
+        before = self.generation()
+        if before != 0:
+            raise self._wrong_generation(0, before)
+        with self._step("write", "inblob"):
+            count = self._tsm.write(self.name, "inblob", report_data.value)
+        if count != len(report_data.value):
+            path = self._tsm.describe(self.name, "inblob")
+            raise TsmIoError("write", path, f"expected 64 bytes to be taken, got {count}")
+        for _ in range(STORE_POLLS):
+            after = self.generation()
+            if after == before + 1:
+                return after
+            if after != before:
+                break
+            self._sleep(STORE_POLL_SECONDS)
+        raise self._wrong_generation(before + 1, self.generation())
+
+    def quote(self, report_data: ReportData) -> Quote:
+        """Take a quote bound to ``report_data``: write, read, and all the checks.
+
+        Blocks while the host makes the quote, about a second on a stock kernel and up to 30 s.
+        Raises :class:`TsmError`, :class:`QuoteFormatError` or :class:`QuoteBindingError`.
+        """
+        stored = self.store(report_data)
+        with self._step("read", "outblob"):
+            blob = self._tsm.read(self.name, "outblob", MAX_BYTES)
+        after = self.generation()
+        if after != stored:
+            raise self._wrong_generation(stored, after)
+        if len(blob) < min(MIN_BYTES.values()):
+            # Older kernels report a failed host as success with an empty blob.
+            path = self._tsm.describe(self.name, "outblob")
+            problem = f"expected at least {min(MIN_BYTES.values())} bytes of quote, got {len(blob)}"
+            raise TsmHostError("read", path, problem, hint=NO_QUOTE_HINT)
+        quote = parse_quote(blob)
+        if quote.body.report_data != report_data.value:
+            raise QuoteBindingError(expected=report_data.value, got=quote.body.report_data)
+        return quote
+
+
+def read_provider(tsm: TsmFilesystem) -> str:
+    """Return the provider of the report interface; leaves no entry behind. Raises TsmError."""
+    with TsmReport(tsm) as report:
+        return report.provider()
+
+
+def sweep_entries(tsm: TsmFilesystem, *, alive: Callable[[int], bool] | None = None) -> list[str]:
+    """Remove entries of ours whose process is gone; return their names.
+
+    An entry outlives a killed owner until the next boot. Entries of other programs, and of live
+    processes of ours, stay. Raises :class:`TsmError` when the directory cannot be listed.
+    """
+    alive = alive or _process_exists
+    try:
+        names = tsm.entries()
+    except OSError as error:
+        raise tsm_error("list", tsm.describe(""), error) from error
+    removed = []
+    for name in names:
+        owner, _, rest = name.removeprefix(PREFIX).partition("-")
+        if not name.startswith(PREFIX) or not rest or not owner.isdecimal() or alive(int(owner)):
+            continue
+        try:
+            tsm.rmdir(name)
+        except OSError as error:
+            log.warning("stale entry not removed", entry=name, errno=error.errno)
+        else:
+            removed.append(name)
+    return removed
+
+
+def _process_exists(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
