@@ -1,0 +1,24 @@
+"""The bounds a server keeps, each stated once with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server grants its peers together and each connection of them."""
+
+    # kata-agent keeps one connection for ever and the other services a few; beyond this many,
+    # peers wait in the kernel's backlog until one leaves.
+    connections: int = 128
+    # At this many the connection is not read any further, so the peer's own writes block. The
+    # references have no limit; a PullImage calls back into the same service, so it must not be 1.
+    calls_per_connection: int = 1024
+    # Data of requests in flight. Without it, full-sized requests could hold
+    # calls_per_connection x 4 MiB.
+    request_bytes_per_connection: int = 16 * 1024 * 1024
+    # A peer that has replies waiting and takes none of them for so long is disconnected, seconds.
+    stalled_write_s: float = 60.0
+    # How long replies may take to leave a connection that is being closed in order, seconds.
+    flush_s: float = 2.0

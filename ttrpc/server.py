@@ -1,0 +1,143 @@
+"""Accepting connections, bounding their number, and an orderly end.
+
+What happens on a connection is in :mod:`ttrpc.connection`, what a request means in
+:mod:`ttrpc.dispatch`. The listening socket belongs to the caller, who also closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from secrecy.journal import get_logger
+from ttrpc.connection import Connection
+from ttrpc.dispatch import Dispatcher, PeerCredentials, ServiceTable
+from ttrpc.limits import Limits
+
+log = get_logger("ttrpc")
+
+_UCRED: Final = struct.Struct("iII")  # struct ucred, unix(7): pid, uid, gid
+# accept(2): out of descriptors or memory, which passes; and a peer that left before it was taken.
+_OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PEER_LEFT: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
+OVERLOAD_PAUSE_S: Final = 0.1
+
+
+class Server:
+    """Serves one set of tables on any number of listening sockets."""
+
+    def __init__(self, services: Sequence[ServiceTable], limits: Limits | None = None) -> None:
+        """Raises :class:`ttrpc.ServiceTableError` if two tables have the same name."""
+        self._dispatcher = Dispatcher(services)
+        self._limits = limits if limits is not None else Limits()
+        self._slots = asyncio.Semaphore(self._limits.connections)
+        self._connections: set[Connection] = set()
+        self._stopping = asyncio.Event()
+        self._serving = 0
+        self._idle = asyncio.Event()  # no serve() is running
+        self._idle.set()
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Accept on a listening stream socket and serve, until cancelled or drained.
+
+        Cancellation cancels all handlers, waits for them and closes the connections. ``sock`` is
+        made non-blocking and stays open. Raises ``OSError`` if accepting fails for good.
+        """
+        sock.setblocking(False)
+        self._serving += 1
+        self._idle.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                accepting = group.create_task(self._accept(sock, group))
+                await self._stopping.wait()
+                accepting.cancel()
+        finally:
+            self._serving -= 1
+            if self._serving == 0:
+                # One that was accepted and then cancelled before its task began.
+                for connection in list(self._connections):
+                    self._forget(connection)
+                self._idle.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, let calls in flight finish, then close; every ``serve`` returns.
+
+        New calls on open connections get UNAVAILABLE. What still runs after ``timeout_s`` seconds
+        is cancelled, and only then waited for without limit, as its cleanup must not be left
+        behind. Cancelling ``drain`` leaves the server draining.
+        """
+        self._stopping.set()
+        for connection in self._connections:
+            connection.drain()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("calls cut off", connections=len(self._connections), seconds=timeout_s)
+            for connection in self._connections:
+                connection.end()
+            await self._idle.wait()
+
+    async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._slots.acquire()
+            connection = None
+            try:
+                connection = await self._next_connection(sock)
+            finally:
+                if connection is None:
+                    self._slots.release()
+            if connection is not None:
+                self._connections.add(connection)
+                group.create_task(self._run(connection))
+
+    async def _next_connection(self, sock: socket.socket) -> Connection | None:
+        """Return the next connection; ``None`` after an error that says nothing about the next."""
+        loop = asyncio.get_running_loop()
+        try:
+            accepted, _ = await loop.sock_accept(sock)
+        except OSError as error:
+            if error.errno in _PEER_LEFT:
+                return None
+            if error.errno not in _OVERLOADED:
+                raise
+            log.warning("accepting failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+            await asyncio.sleep(OVERLOAD_PAUSE_S)
+            return None
+        try:
+            connection = Connection(self._dispatcher, self._limits, _credentials(accepted))
+            await loop.connect_accepted_socket(lambda: connection, accepted)
+        except BaseException:
+            accepted.close()
+            raise
+        return connection
+
+    async def _run(self, connection: Connection) -> None:
+        if self._stopping.is_set():
+            connection.drain()
+        try:
+            await connection.run()
+        finally:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        connection.abort()
+        self._connections.discard(connection)
+        self._slots.release()
+
+
+def _credentials(sock: socket.socket) -> PeerCredentials | None:
+    if sock.family != socket.AF_UNIX:
+        return None
+    return PeerCredentials(
+        *_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    )
