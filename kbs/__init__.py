@@ -1,0 +1,75 @@
+"""Client of the Key Broker Service of Confidential Containers (Trustee), protocol 0.4.0.
+
+Attests this guest (RCAR handshake), keeps the session alive, fetches resources and opens them.
+Evidence comes from outside through :class:`EvidenceSource`. Imports nothing of ours but
+``secrecy``.
+"""
+
+from __future__ import annotations
+
+from kbs.aa_json import session_from_aa_json, session_to_aa_json
+from kbs.client import EvidenceSource, KbsClient, KbsLimits
+from kbs.errors import (
+    AaJsonError,
+    AttestationRefusedError,
+    HandshakeOrderError,
+    JweError,
+    JweFormatError,
+    KbsError,
+    KbsProtocolError,
+    KbsRefusedError,
+    KbsTimeoutError,
+    KbsTlsError,
+    KbsUnreachableError,
+    KbsUrlError,
+    PolicyDeniedError,
+    ResourceMissingError,
+    ResourceTooLargeError,
+    ResourceUriError,
+    TeeKeyError,
+    TokenRefusedError,
+)
+from kbs.fetcher import ResourceFetcher
+from kbs.handshake import Handshake
+from kbs.resource_uri import ResourceUri
+from kbs.retry import RetryPolicy
+from kbs.session import AttestedSession, SessionKeeper, SessionSource, SessionState
+from kbs.tee_key import TeeKey, TeeKeyAlgorithm
+from kbs.tls import KbsTls
+
+__all__ = [
+    "AaJsonError",
+    "AttestationRefusedError",
+    "AttestedSession",
+    "EvidenceSource",
+    "Handshake",
+    "HandshakeOrderError",
+    "JweError",
+    "JweFormatError",
+    "KbsClient",
+    "KbsError",
+    "KbsLimits",
+    "KbsProtocolError",
+    "KbsRefusedError",
+    "KbsTimeoutError",
+    "KbsTls",
+    "KbsTlsError",
+    "KbsUnreachableError",
+    "KbsUrlError",
+    "PolicyDeniedError",
+    "ResourceFetcher",
+    "ResourceMissingError",
+    "ResourceTooLargeError",
+    "ResourceUri",
+    "ResourceUriError",
+    "RetryPolicy",
+    "SessionKeeper",
+    "SessionSource",
+    "SessionState",
+    "TeeKey",
+    "TeeKeyAlgorithm",
+    "TeeKeyError",
+    "TokenRefusedError",
+    "session_from_aa_json",
+    "session_to_aa_json",
+]

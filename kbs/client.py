@@ -1,0 +1,297 @@
+"""The client of one Key Broker Service: the handshake and resource requests over HTTP.
+
+Puts the I/O-free handshake, the HTTP link, the retries and the meaning of error answers together.
+Keeps no session: :class:`kbs.session.SessionKeeper` does. Uses the session cookie within a
+handshake only, and the token as bearer afterwards, because a leftover cookie would win over the
+token at the KBS and encrypt to the key of an older session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, TypeVar
+
+from kbs.errors import KbsError, KbsProtocolError, KbsTimeoutError, ResourceTooLargeError
+from kbs.handshake import Handshake, RcarWire
+from kbs.http_link import Answer, HttpLink
+from kbs.jwe import MAX_ENVELOPE_CHARACTERS, open_jwe, parse_jwe
+from kbs.payloads import RCAR_0_4_0, Evidence
+from kbs.problem import read_refusal
+from kbs.resource_uri import ResourceUri
+from kbs.retry import Retrier, RetryPolicy
+from kbs.session import AttestedSession
+from kbs.tee_key import TeeKey, TeeKeyAlgorithm
+from kbs.tls import KbsTls
+from secrecy import Secret
+
+API_PREFIX: Final = "/kbs/v0"
+# trustee kbs/src/attestation/session.rs: a version 4 UUID without dashes.
+_SESSION_COOKIE: Final = re.compile(r"kbs-session-id=([0-9a-f]{32})[ \t]*(?:;|$)", re.ASCII)
+# Opening a body larger than this takes more than a moment, so a thread does it.
+THREAD_ABOVE_BYTES: Final = 64 * 1024
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class KbsLimits:
+    """What one answer may cost. Bytes and seconds."""
+
+    challenge_bytes: int = 64 * 1024  # a challenge has about 100 bytes
+    token_bytes: int = 128 * 1024  # an EAR token with verbose claims has tens of KiB
+    error_bytes: int = 16 * 1024
+    # Size of a resource. 4 MiB is the largest message of ttRPC, so a larger one could not be
+    # handed to a caller, and twice what a KBS accepts for storing by default.
+    resource_bytes: int = 4 * 1024 * 1024
+    # One exchange, name lookup and connecting included; an idle KBS needs milliseconds.
+    request_seconds: float = 15.0
+    # One operation with its retries, unless the caller has a deadline. kata-agent waits 50 s.
+    operation_seconds: float = 45.0
+
+
+class EvidenceSource(Protocol):
+    """The attester, as this client needs it."""
+
+    async def tee(self) -> str:
+        """Return the TEE's name in the KBS protocol, such as ``tdx``."""
+
+    async def evidence(self, runtime_digest: bytes) -> Evidence:
+        """Return primary evidence, a JSON object, that carries ``runtime_digest``."""
+
+
+class KbsClient:
+    """Speaks to one KBS. ``async with`` closes its connections.
+
+    Every method raises :class:`~kbs.errors.KbsError`; cancellation is passed on at once and
+    leaves nothing behind. ``deadline`` is a time of the running loop's clock; without one,
+    ``limits.operation_seconds`` from now.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        tls: KbsTls | None = None,
+        *,
+        limits: KbsLimits | None = None,
+        retries: RetryPolicy | None = None,
+        key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256,
+        wire: RcarWire = RCAR_0_4_0,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`."""
+        self._link = HttpLink(base_url, tls if tls is not None else KbsTls())
+        self._limits = limits if limits is not None else KbsLimits()
+        self._retries = retries if retries is not None else RetryPolicy()
+        self._key_algorithm = key_algorithm
+        self._wire = wire
+        self._rng = rng
+        self._sleep = sleep
+
+    @property
+    def base_url(self) -> str:
+        """The configured URL, without a trailing slash."""
+        return self._link.base_url
+
+    async def handshake(
+        self, evidence: EvidenceSource, *, deadline: float | None = None
+    ) -> AttestedSession:
+        """Attest this guest with a fresh key and return the session.
+
+        One handshake asks ``evidence`` for one quote; retries repeat requests, never the quote.
+        Raises :class:`~kbs.errors.AttestationRefusedError` if the KBS does not accept the guest,
+        and whatever ``evidence`` raises.
+        """
+        attempted = f"attesting to {self.base_url}"
+        deadline = self._deadline(deadline)
+        try:
+            # The outer limit covers the quote too, which has no limit of its own here.
+            async with asyncio.timeout_at(deadline):
+                return await self._handshake(evidence, attempted, deadline)
+        except TimeoutError:
+            raise KbsTimeoutError(self._limits.operation_seconds, attempted=attempted) from None
+
+    async def resource(
+        self, uri: ResourceUri, session: AttestedSession, *, deadline: float | None = None
+    ) -> Secret:
+        """Fetch a resource with the session's token and open it with the session's key.
+
+        Raises :class:`~kbs.errors.PolicyDeniedError`, :class:`~kbs.errors.ResourceMissingError`,
+        :class:`~kbs.errors.TokenRefusedError` (make another session),
+        :class:`~kbs.errors.ResourceTooLargeError`, :class:`~kbs.errors.JweError` and others.
+        """
+        uri.require_resource_path()
+        attempted = f"fetching {uri} from {self.base_url}"
+        limit = self._limits.resource_bytes
+        body_limit = limit * 4 // 3 + MAX_ENVELOPE_CHARACTERS
+        headers = {
+            "Accept": "application/json",
+            "Authorization": f"Bearer {session.token.reveal_text()}",
+        }
+        answer = await self._exchange(
+            "GET",
+            f"/{uri.http_target()}",
+            headers=headers,
+            limit=body_limit,
+            too_large=lambda _: ResourceTooLargeError(limit, attempted=attempted),
+            attempted=attempted,
+            deadline=self._deadline(deadline),
+        )
+        try:
+            if len(answer.body) > THREAD_ABOVE_BYTES:
+                content = await asyncio.to_thread(_open, answer.body, session.tee_key)
+            else:
+                content = _open(answer.body, session.tee_key)
+        except KbsError as error:
+            error.attempted = attempted
+            raise
+        if len(content) > limit:
+            raise ResourceTooLargeError(limit, attempted=attempted)
+        return content
+
+    async def aclose(self) -> None:
+        """Close all connections. Requests in flight fail."""
+        await self._link.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.aclose()
+
+    async def _handshake(
+        self, evidence: EvidenceSource, attempted: str, deadline: float
+    ) -> AttestedSession:
+        tee = await evidence.tee()
+        handshake = Handshake(tee, await self._fresh_key(), self._wire)
+        answer = await self._post(
+            "/auth",
+            handshake.open(),
+            limit=self._limits.challenge_bytes,
+            attempted=attempted,
+            deadline=deadline,
+        )
+        cookie = _session_cookie(answer, attempted)
+        digest = _attributed(attempted, lambda: handshake.accept_challenge(answer.body))
+        attestation = handshake.answer(await evidence.evidence(digest))
+        # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
+        granted = await self._post(
+            "/attest",
+            attestation,
+            limit=self._limits.token_bytes,
+            attempted=attempted,
+            deadline=deadline,
+            cookie=cookie,
+        )
+        return _attributed(attempted, lambda: handshake.accept_token(granted.body))
+
+    async def _fresh_key(self) -> TeeKey:
+        if self._key_algorithm is TeeKeyAlgorithm.RSA_OAEP_256:
+            return await asyncio.to_thread(TeeKey.generate, self._key_algorithm)
+        return TeeKey.generate(self._key_algorithm)
+
+    async def _post(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        limit: int,
+        attempted: str,
+        deadline: float,
+        cookie: str | None = None,
+    ) -> Answer:
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if cookie is not None:
+            headers["Cookie"] = f"kbs-session-id={cookie}"
+        return await self._exchange(
+            "POST",
+            path,
+            headers=headers,
+            body=body,
+            limit=limit,
+            too_large=lambda size: _oversize(size, attempted),
+            attempted=attempted,
+            deadline=deadline,
+        )
+
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        limit: int,
+        too_large: Callable[[int], KbsError],
+        attempted: str,
+        deadline: float,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Send a request until it is answered for good. Returns answers of status 200 only."""
+        now = asyncio.get_running_loop().time
+
+        async def once() -> Answer:
+            answer = await self._link.send(
+                method,
+                API_PREFIX + path,
+                headers=headers,
+                body=body,
+                limit_of=lambda status: limit if status == 200 else self._limits.error_bytes,
+                too_large=lambda size: (
+                    too_large(size) if size == limit else _oversize(size, attempted)
+                ),
+                seconds=max(min(self._limits.request_seconds, deadline - now()), 0.0),
+                attempted=attempted,
+            )
+            if answer.status == 200:
+                return answer
+            raise read_refusal(
+                answer.status,
+                answer.body,
+                attempted=attempted,
+                client_version=self._wire.version,
+                retry_after=answer.retry_after,
+            )
+
+        retrier = Retrier(self._retries, clock=now, rng=self._rng, sleep=self._sleep)
+        return await retrier.run(once, deadline)
+
+    def _deadline(self, deadline: float | None) -> float:
+        latest = asyncio.get_running_loop().time() + self._limits.operation_seconds
+        return latest if deadline is None else min(deadline, latest)
+
+
+def _open(body: bytes, key: TeeKey) -> Secret:
+    return open_jwe(parse_jwe(body), key)
+
+
+def _attributed(attempted: str, step: Callable[[], T]) -> T:
+    """Run an I/O-free step, which does not know the KBS's address, and name it in its error."""
+    try:
+        return step()
+    except KbsError as error:
+        error.attempted = attempted
+        raise
+
+
+def _session_cookie(answer: Answer, attempted: str) -> str:
+    """Return the session id. By hand: a cookie jar ignores hosts that are IP addresses."""
+    found = [match[1] for text in answer.set_cookies if (match := _SESSION_COOKIE.match(text))]
+    if len(found) != 1:
+        raise KbsProtocolError(
+            f"expected one well-formed kbs-session-id cookie, got {len(found)}",
+            attempted=attempted,
+            hint="see that no proxy before the KBS strips or rewrites cookies",
+        )
+    return found[0]
+
+
+def _oversize(limit: int, attempted: str) -> KbsProtocolError:
+    return KbsProtocolError(
+        f"the answer is longer than {limit} bytes",
+        attempted=attempted,
+        hint="see that the URL is that of a KBS",
+    )

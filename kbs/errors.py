@@ -1,0 +1,219 @@
+"""Everything that can go wrong between this guest and its Key Broker Service (KBS).
+
+The tree groups by who is at fault: the way to the KBS, the KBS breaking the protocol, the KBS
+saying no, input of our own caller. Messages say what was attempted, what happened and, as a hint,
+what a person can do. No class ever holds a secret, a token or unbounded text of a peer.
+"""
+
+from __future__ import annotations
+
+
+class KbsError(Exception):
+    """Base of all errors of this package.
+
+    ``attempted`` says what was being done and with whom, ``problem`` what came of it, ``hint``
+    what a person can do. ``attempts`` and ``first_cause`` are set when retries were given up.
+    """
+
+    def __init__(self, problem: str, *, attempted: str = "", hint: str = "") -> None:
+        self.problem = problem
+        self.attempted = attempted
+        self.hint = hint
+        self.attempts = 1
+        self.first_cause: KbsError | None = None
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        text = f"{self.attempted}: {self.problem}" if self.attempted else self.problem
+        if self.attempts > 1:
+            text += f" (gave up after {self.attempts} attempts"
+            if self.first_cause is not None and self.first_cause.problem != self.problem:
+                text += f", the first failed with: {self.first_cause.problem}"
+            text += ")"
+        return f"{text}; hint: {self.hint}" if self.hint else text
+
+
+class KbsUnreachableError(KbsError):
+    """No connection, or it was lost before the whole answer had arrived."""
+
+
+class KbsTlsError(KbsError):
+    """The KBS could not be authenticated, or the trust anchors given cannot be used."""
+
+
+class KbsTimeoutError(KbsError):
+    """No whole answer within ``seconds``."""
+
+    def __init__(self, seconds: float, *, attempted: str = "") -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"no complete answer within {seconds:.3g} s",
+            attempted=attempted,
+            hint="see whether the KBS is overloaded or the network drops packets",
+        )
+
+
+class KbsUrlError(KbsError):
+    """The configured address of the KBS cannot be used."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            f"the KBS URL is not usable: {problem}",
+            hint="write it as https://host[:port][/path], without user name, query or fragment",
+        )
+
+
+class KbsProtocolError(KbsError):
+    """The KBS, or something in front of it, answered what the protocol does not allow."""
+
+
+class ResourceTooLargeError(KbsError):
+    """The resource is larger than this guest is willing to hold in memory."""
+
+    def __init__(self, limit_bytes: int, *, attempted: str = "") -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the resource is larger than the limit of {limit_bytes} bytes",
+            attempted=attempted,
+            hint="store bulk data elsewhere and keep only its key in the KBS, or raise the limit",
+        )
+
+
+class KbsRefusedError(KbsError):
+    """The KBS answered and said no, in a way none of the subclasses covers.
+
+    ``status`` is the HTTP status, ``problem_type`` the last part of the problem's ``type`` (empty
+    if the answer had none), ``detail`` the KBS's own words, cut and cleaned. ``retry_after`` is
+    the wait in seconds that the server asked for.
+    """
+
+    summary = "refused by the KBS"
+    default_hint = "the log of the KBS tells the cause"
+
+    def __init__(
+        self,
+        status: int,
+        problem_type: str,
+        detail: str,
+        *,
+        attempted: str = "",
+        hint: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        self.status = status
+        self.problem_type = problem_type
+        self.detail = detail
+        self.retry_after = retry_after
+        words = f"{problem_type or f'HTTP {status}'} {detail!r}" if detail else problem_type
+        super().__init__(
+            f"{self.summary} (KBS: {words or f'HTTP {status}'})",
+            attempted=attempted,
+            hint=hint or self.default_hint,
+        )
+
+
+class AttestationRefusedError(KbsRefusedError):
+    """The handshake was refused. ``expected_version`` is set if the protocol version was why."""
+
+    summary = "attestation refused"
+    default_hint = (
+        "the KBS gives the cause (nonce, quote, register, reference value) in its own log only"
+    )
+
+    expected_version: str | None = None
+
+
+class PolicyDeniedError(KbsRefusedError):
+    """The resource policy says no. A new attestation of the same guest cannot change that."""
+
+    summary = "refused by resource policy"
+    default_hint = (
+        "compare the token's claims with the KBS's resource policy; "
+        "a register or reference value may differ"
+    )
+
+
+class ResourceMissingError(KbsRefusedError):
+    """There is no such resource, or its plugin failed: the KBS does not tell the two apart."""
+
+    summary = "resource missing, or refused by the KBS's plugin"
+    default_hint = "check the path, and that the resource was stored in this KBS"
+
+
+class TokenRefusedError(KbsRefusedError):
+    """The attestation token is missing, expired or not trusted; a new handshake may help."""
+
+    summary = "attestation token refused"
+    default_hint = "see whether the KBS trusts the signer of its own tokens, and both clocks"
+
+
+class JweError(KbsError):
+    """A resource answer could not be opened.
+
+    One message for every cryptographic cause (wrong key, wrong tag, bad point, bad wrap), because
+    whoever can alter the answer must not learn which step failed.
+    """
+
+    def __init__(
+        self,
+        problem: str = "the resource answer cannot be opened with this session's key",
+        *,
+        attempted: str = "",
+    ) -> None:
+        super().__init__(
+            problem,
+            attempted=attempted,
+            hint="it was altered on the way, or sealed for another session's key",
+        )
+
+
+class JweFormatError(JweError):
+    """The answer is not a JWE that this client accepts; known before any key is used."""
+
+    def __init__(self, reason: str, *, attempted: str = "") -> None:
+        self.reason = reason
+        super().__init__(
+            f"the resource answer is not an acceptable JWE: {reason}", attempted=attempted
+        )
+
+
+class ResourceUriError(KbsError):
+    """The text is not a KBS resource URI. ``uri`` is the text, cut to a bounded length."""
+
+    def __init__(self, uri: str, problem: str, *, hint: str = "") -> None:
+        self.uri = uri[:200]
+        super().__init__(
+            f"{self.uri!r}: {problem}",
+            attempted="reading a KBS resource URI",
+            hint=hint or "write kbs:///<repository>/<type>/<tag>",
+        )
+
+
+class TeeKeyError(KbsError):
+    """A TEE key is of a kind that this client does not support, or its PEM cannot be read."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            problem,
+            attempted="reading a TEE key",
+            hint="EC P-256 or P-521 as PKCS#8 PEM, or RSA as PKCS#1 PEM",
+        )
+
+
+class AaJsonError(KbsError):
+    """The attestation agent's ``GetToken`` reply is not of the form that is agreed."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(
+            problem,
+            attempted="reading the attestation agent's token reply",
+            hint='the reply must be {"token": JWT, "tee_keypair": PEM}; ask for token type "kbs"',
+        )
+
+
+class HandshakeOrderError(KbsError):
+    """A step of the handshake was called out of order: a mistake in this program."""
+
+    def __init__(self, step: str, expected_state: str, state: str) -> None:
+        self.step = step
+        super().__init__(f"{step} is allowed in state {expected_state!r}, this is {state!r}")

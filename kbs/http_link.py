@@ -1,0 +1,211 @@
+"""HTTP as the KBS client wants it: one request, one bounded answer, one kind of error.
+
+Owns the aiohttp session and everything that could surprise: no redirects, no cookie jar, no
+proxies or credentials from the environment, no compression, limits on size and time. Knows
+nothing of the protocol above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from kbs.errors import (
+    KbsError,
+    KbsProtocolError,
+    KbsTimeoutError,
+    KbsTlsError,
+    KbsUnreachableError,
+    KbsUrlError,
+)
+from kbs.tls import KbsTls, tls_hint
+
+if TYPE_CHECKING:
+    import aiohttp
+
+USER_AGENT: Final = "confidential-guest-kbs-client/0.1.0"
+CHUNK_BYTES: Final = 64 * 1024
+MAX_CONNECTIONS: Final = 8  # to the one KBS; more requests than that wait for each other
+KEEPALIVE_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete HTTP answer, within its size limit."""
+
+    status: int
+    body: bytes = field(repr=False)
+    retry_after: float | None
+    set_cookies: tuple[str, ...] = field(repr=False, default=())
+
+
+class HttpLink:
+    """Requests to one base URL. Opens its first connection with the first request."""
+
+    def __init__(self, base_url: str, tls: KbsTls) -> None:
+        """Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`."""
+        self.base_url = _checked_base_url(base_url)
+        # Plain http only where the configuration itself says http://: nothing redirects there.
+        self._ssl = tls.context() if self.base_url.startswith("https://") else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        limit_of: Callable[[int], int],
+        too_large: Callable[[int], KbsError],
+        seconds: float,
+        attempted: str,
+    ) -> Answer:
+        """Send one request and return the whole answer.
+
+        ``target`` is the escaped path and query below the base URL. ``limit_of`` gives the size
+        limit of the body in bytes for a status, ``too_large`` the error for passing it. Takes
+        ``seconds`` at most. Raises :class:`~kbs.errors.KbsError`. Cancellation closes the
+        connection.
+        """
+        from yarl import URL  # late, with aiohttp; see _open_session
+
+        session = self._session or self._open_session()
+        url = URL(f"{self.base_url}{target}", encoded=True)
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                _translated(attempted),
+                session.request(
+                    method, url, headers=headers, data=body, allow_redirects=False
+                ) as response,
+            ):
+                _refuse_surprises(response, attempted)
+                content = await _read_bounded(response, limit_of(response.status), too_large)
+                return Answer(
+                    status=response.status,
+                    body=content,
+                    retry_after=_retry_after(response.headers.get("Retry-After")),
+                    set_cookies=tuple(response.headers.getall("Set-Cookie", ())),
+                )
+        except TimeoutError:
+            raise KbsTimeoutError(seconds, attempted=attempted) from None
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        # aiohttp takes 0.2 s to import, most of what a start may take; a process that only reads
+        # URIs or sessions (and one that waits for its first request) does not need it yet.
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=self._ssl if self._ssl is not None else True,
+                limit=MAX_CONNECTIONS,
+                keepalive_timeout=KEEPALIVE_SECONDS,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            # Times are limited by asyncio.timeout around the whole exchange.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        )
+        return self._session
+
+
+def _checked_base_url(text: str) -> str:
+    if len(text) > 1024 or not text.isascii() or not text.isprintable() or " " in text:
+        raise KbsUrlError("longer than 1024 characters, or with characters outside ASCII")
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError as error:
+        raise KbsUrlError(str(error)) from error
+    if parts.scheme not in {"http", "https"}:
+        raise KbsUrlError(f"scheme {parts.scheme!r} is not http or https")
+    if not host:
+        raise KbsUrlError("it has no host")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise KbsUrlError("it has a user name, query or fragment")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _refuse_surprises(response: aiohttp.ClientResponse, attempted: str) -> None:
+    if 300 <= response.status < 400:
+        raise KbsProtocolError(
+            f"answered with a redirect (HTTP {response.status}), which is never followed",
+            attempted=attempted,
+            hint="configure the final URL of the KBS",
+        )
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise KbsProtocolError(
+            "answered with a compressed body although none was asked for",
+            attempted=attempted,
+            hint="switch compression off in the proxy before the KBS",
+        )
+
+
+async def _read_bounded(
+    response: aiohttp.ClientResponse, limit: int, too_large: Callable[[int], KbsError]
+) -> bytes:
+    announced = response.content_length
+    if announced is not None and announced > limit:
+        raise too_large(limit)
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+        content += chunk
+        if len(content) > limit:
+            raise too_large(limit)
+    return bytes(content)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Read ``Retry-After`` in seconds; its date form depends on clocks and is not honoured."""
+    if value is None or not value.strip().isdecimal() or len(value) > 8:
+        return None
+    return float(value)
+
+
+@asynccontextmanager
+async def _translated(attempted: str) -> AsyncIterator[None]:
+    """Turn what aiohttp and the system raise into errors of this package."""
+    import aiohttp
+
+    try:
+        yield
+    except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+        raise KbsTlsError(
+            "the KBS could not be authenticated over TLS",
+            attempted=attempted,
+            hint=tls_hint(error),
+        ) from error
+    except aiohttp.ClientConnectorError as error:
+        reason = error.os_error.strerror or type(error.os_error).__name__
+        raise KbsUnreachableError(
+            f"no connection ({reason})",
+            attempted=attempted,
+            hint="see that the KBS runs, and that name, port and firewall are right",
+        ) from error
+    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError) as error:
+        raise KbsUnreachableError(
+            "the connection was lost before the whole answer had arrived",
+            attempted=attempted,
+            hint="see whether the KBS or a proxy before it restarted or cut the answer",
+        ) from error
+    except aiohttp.ClientError as error:
+        raise KbsProtocolError(
+            f"the answer is not usable HTTP ({type(error).__name__})",
+            attempted=attempted,
+            hint="see that the URL and port are those of a KBS",
+        ) from error

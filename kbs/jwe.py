@@ -1,0 +1,121 @@
+"""Opening the one kind of JWE that a Key Broker Service sends.
+
+Flattened JSON serialisation of RFC 7516 7.2.2 as KBS protocol 0.2.0 and later use it: A256GCM
+content, a single recipient, everything in the protected header. Parsing, which needs no key and
+may say what is wrong, is apart from opening, which fails in one way only. Whatever the KBS never
+sends (``crit``, ``zip``, ``apu``, ``apv``, unprotected headers, ``aad``) is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from kbs.errors import JweError, JweFormatError
+from kbs.peer_json import PeerTextError, decode_base64url, decode_object
+from kbs.tee_key import TeeKey
+from secrecy import Secret
+
+A256GCM: Final = "A256GCM"
+IV_BYTES: Final = 12  # RFC 7518 5.3
+TAG_BYTES: Final = 16
+MAX_PROTECTED_CHARACTERS: Final = 4096  # a P-521 header has about 300
+MAX_ENCRYPTED_KEY_BYTES: Final = 1024  # RSA 8192
+# Room for everything around the ciphertext; callers size their body limit with it.
+MAX_ENVELOPE_CHARACTERS: Final = 8192
+
+# Unknown members are ignored, as RFC 7516 4 and 7.2.1 demand; these are known, would change what
+# decryption means, and a KBS never sends them.
+_REFUSED_MEMBERS: Final = frozenset({"header", "unprotected", "recipients", "aad"})
+_REFUSED_HEADER_MEMBERS: Final = frozenset({"crit", "zip", "apu", "apv"})
+
+
+@dataclass(frozen=True, slots=True)
+class JweEnvelope:
+    """A parsed JWE: lengths and names are right, nothing is authenticated yet."""
+
+    alg: str
+    epk: dict[str, object] | None
+    encrypted_key: bytes = field(repr=False)
+    iv: bytes = field(repr=False)
+    ciphertext: bytes = field(repr=False)
+    tag: bytes = field(repr=False)
+    additional_data: bytes = field(repr=False)
+
+
+def parse_jwe(body: bytes) -> JweEnvelope:
+    """Read a resource answer. Raises :class:`~kbs.errors.JweFormatError` saying what is wrong."""
+    try:
+        members = decode_object(body)
+    except PeerTextError as error:
+        raise JweFormatError(str(error)) from None
+    refused = members.keys() & _REFUSED_MEMBERS
+    if refused:
+        raise JweFormatError(f"member {min(refused)!r} is not accepted")
+    protected = _text(members, "protected")
+    if len(protected) > MAX_PROTECTED_CHARACTERS:
+        raise JweFormatError("the protected header is too long")
+    alg, epk = _parse_header(_decode("protected", protected))
+    envelope = JweEnvelope(
+        alg=alg,
+        epk=epk,
+        encrypted_key=_decode("encrypted_key", _text(members, "encrypted_key")),
+        iv=_decode("iv", _text(members, "iv")),
+        ciphertext=_decode("ciphertext", _text(members, "ciphertext")),
+        tag=_decode("tag", _text(members, "tag")),
+        # RFC 7516 5.2 step 15: the header's text as received. The reference client re-serialises
+        # the header instead and so fails on servers that order its members differently.
+        additional_data=protected.encode("ascii"),
+    )
+    if len(envelope.iv) != IV_BYTES or len(envelope.tag) != TAG_BYTES:
+        raise JweFormatError(f"expected an iv of {IV_BYTES} bytes and a tag of {TAG_BYTES}")
+    if len(envelope.encrypted_key) > MAX_ENCRYPTED_KEY_BYTES:
+        raise JweFormatError("the encrypted key is too long")
+    return envelope
+
+
+def open_jwe(envelope: JweEnvelope, key: TeeKey) -> Secret:
+    """Decrypt and authenticate. Raises :class:`~kbs.errors.JweError`, the same for every cause."""
+    content_key = key.unwrap(envelope.alg, envelope.epk, envelope.encrypted_key)
+    try:
+        content = AESGCM(content_key).decrypt(
+            envelope.iv, envelope.ciphertext + envelope.tag, envelope.additional_data
+        )
+    except InvalidTag:
+        raise JweError from None
+    return Secret(content)
+
+
+def _parse_header(text: bytes) -> tuple[str, dict[str, object] | None]:
+    try:
+        header = decode_object(text)
+    except PeerTextError as error:
+        raise JweFormatError(f"protected header: {error}") from None
+    refused = header.keys() & _REFUSED_HEADER_MEMBERS
+    if refused:
+        raise JweFormatError(f"header member {min(refused)!r} is not accepted")
+    alg, enc, epk = header.get("alg"), header.get("enc"), header.get("epk")
+    if not isinstance(alg, str):
+        raise JweFormatError("the header has no alg")
+    if enc != A256GCM:
+        raise JweFormatError(f"enc must be {A256GCM}")
+    if epk is not None and not isinstance(epk, dict):
+        raise JweFormatError("epk is not an object")
+    return alg, epk
+
+
+def _text(members: dict[str, object], name: str) -> str:
+    value = members.get(name)
+    if not isinstance(value, str):
+        raise JweFormatError(f"member {name!r} is missing or not a string")
+    return value
+
+
+def _decode(name: str, text: str) -> bytes:
+    try:
+        return decode_base64url(text)
+    except PeerTextError as error:
+        raise JweFormatError(f"member {name!r}: {error}") from None

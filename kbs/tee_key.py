@@ -1,0 +1,208 @@
+"""The ephemeral TEE key of one attested session: made here, bound by a quote, never stored.
+
+Owns key generation, the public form that enters the handshake, the PEM form that the attestation
+agent hands to the data hub, and unwrapping of content keys (RFC 7518 4.3 and 4.6). The envelope
+around a wrapped key is the business of :mod:`kbs.jwe`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from kbs.errors import JweError, TeeKeyError
+from kbs.peer_json import PeerTextError, decode_base64url, encode_base64url
+from secrecy import Secret
+
+ECDH_ES_A256KW: Final = "ECDH-ES+A256KW"
+RSA_OAEP_256: Final = "RSA-OAEP-256"
+
+CEK_BYTES: Final = 32  # A256GCM
+WRAPPED_CEK_BYTES: Final = CEK_BYTES + 8  # RFC 3394 adds one block
+RSA_BITS: Final = 2048  # what KBS protocol 0.4.0 clients make
+MAX_PEM_BYTES: Final = 16 * 1024
+
+_CURVE_NAMES: Final = {"secp256r1": "P-256", "secp521r1": "P-521"}
+# RFC 7518 4.6.2: AlgorithmID, PartyUInfo and PartyVInfo (both empty), SuppPubInfo = 256 bits.
+_OTHER_INFO: Final = (
+    len(ECDH_ES_A256KW).to_bytes(4, "big")
+    + ECDH_ES_A256KW.encode()
+    + bytes(4)
+    + bytes(4)
+    + (256).to_bytes(4, "big")
+)
+# RFC 8017 7.1 with SHA-256 for both the label and MGF1, as RFC 7518 4.3 demands.
+_OAEP: Final = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=None)
+
+
+class TeeKeyAlgorithm(StrEnum):
+    """Kinds of TEE key, under the names of the reference's ``tee_key_algorithm`` setting."""
+
+    EC_P256 = "ECDH-ES+A256KW-P256"
+    EC_P521 = "ECDH-ES+A256KW-P521"
+    RSA_OAEP_256 = "RSA-OAEP-256"
+
+
+class TeeKey:
+    """A private key that lives as long as its session. Prints as its kind only."""
+
+    __slots__ = ("_private", "algorithm")
+
+    def __init__(self, private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
+        """Take over ``private``. Raises :class:`~kbs.errors.TeeKeyError` for another kind."""
+        self.algorithm = _algorithm_of(private)
+        self._private = private
+
+    @classmethod
+    def generate(cls, algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256) -> TeeKey:
+        """Make a fresh key. EC takes microseconds, RSA about 0.1 s of CPU (use a thread)."""
+        match algorithm:
+            case TeeKeyAlgorithm.EC_P256:
+                return cls(ec.generate_private_key(ec.SECP256R1()))
+            case TeeKeyAlgorithm.EC_P521:
+                return cls(ec.generate_private_key(ec.SECP521R1()))
+            case TeeKeyAlgorithm.RSA_OAEP_256:
+                return cls(rsa.generate_private_key(65537, RSA_BITS))
+
+    @classmethod
+    def from_pem(cls, pem: Secret) -> TeeKey:
+        """Read the PEM form of :meth:`to_pem`. Raises :class:`~kbs.errors.TeeKeyError`."""
+        if len(pem) > MAX_PEM_BYTES:
+            raise TeeKeyError(f"the PEM is longer than {MAX_PEM_BYTES} bytes")
+        try:
+            private = load_pem_private_key(pem.reveal(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # Without "from": the parser's message may quote the key text.
+            raise TeeKeyError("the PEM does not hold an unencrypted private key") from None
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise TeeKeyError(f"a {type(private).__name__} is not a TEE key")
+        return cls(private)
+
+    def to_pem(self) -> Secret:
+        """Return the PEM form that the reference parser takes: EC as PKCS#8, RSA as PKCS#1."""
+        form = (
+            PrivateFormat.TraditionalOpenSSL
+            if isinstance(self._private, rsa.RSAPrivateKey)
+            else PrivateFormat.PKCS8
+        )
+        return Secret(self._private.private_bytes(Encoding.PEM, form, NoEncryption()))
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return the ``tee-pubkey`` of KBS protocol 0.4.0.
+
+        Exactly these members: the KBS re-serialises what it knows before hashing, so any other
+        member would break the binding between key and quote.
+        """
+        public = self._private.public_key()
+        if isinstance(public, rsa.RSAPublicKey):
+            rsa_numbers = public.public_numbers()
+            return {
+                "kty": "RSA",
+                "alg": RSA_OAEP_256,
+                "n": encode_base64url(_big_endian(rsa_numbers.n)),
+                "e": encode_base64url(_big_endian(rsa_numbers.e)),
+            }
+        numbers = public.public_numbers()
+        width = (public.curve.key_size + 7) // 8  # leading zeros are part of the form
+        return {
+            "kty": "EC",
+            "crv": _CURVE_NAMES[public.curve.name],
+            "alg": ECDH_ES_A256KW,
+            "x": encode_base64url(numbers.x.to_bytes(width, "big")),
+            "y": encode_base64url(numbers.y.to_bytes(width, "big")),
+        }
+
+    def unwrap(self, alg: str, epk: Mapping[str, object] | None, encrypted_key: bytes) -> bytes:
+        """Return the content key that was wrapped for this key, 32 bytes.
+
+        ``alg`` and ``epk`` come from the protected header. Raises :class:`~kbs.errors.JweError`,
+        always the same one, whatever failed.
+        """
+        private = self._private
+        if isinstance(private, rsa.RSAPrivateKey):
+            content_key = _unwrap_oaep(private, alg, encrypted_key)
+        else:
+            content_key = _unwrap_ecdh(private, alg, epk, encrypted_key)
+        if len(content_key) != CEK_BYTES:
+            raise JweError
+        return content_key
+
+    def __repr__(self) -> str:
+        return f"TeeKey({self.algorithm.value})"
+
+
+def _algorithm_of(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> TeeKeyAlgorithm:
+    if isinstance(private, rsa.RSAPrivateKey):
+        if private.key_size < RSA_BITS:
+            raise TeeKeyError(f"RSA with {private.key_size} bits, expected at least {RSA_BITS}")
+        return TeeKeyAlgorithm.RSA_OAEP_256
+    match private.curve.name:
+        case "secp256r1":
+            return TeeKeyAlgorithm.EC_P256
+        case "secp521r1":
+            return TeeKeyAlgorithm.EC_P521
+        case other:
+            raise TeeKeyError(f"curve {other} is not supported")
+
+
+def _unwrap_oaep(private: rsa.RSAPrivateKey, alg: str, encrypted_key: bytes) -> bytes:
+    if alg != RSA_OAEP_256 or len(encrypted_key) != (private.key_size + 7) // 8:
+        raise JweError
+    try:
+        return private.decrypt(encrypted_key, _OAEP)
+    except ValueError:
+        raise JweError from None
+
+
+def _unwrap_ecdh(
+    private: ec.EllipticCurvePrivateKey,
+    alg: str,
+    epk: Mapping[str, object] | None,
+    encrypted_key: bytes,
+) -> bytes:
+    """RFC 7518 4.6: ECDH-ES, one round of Concat KDF, then RFC 3394 unwrap."""
+    if alg != ECDH_ES_A256KW or epk is None or len(encrypted_key) != WRAPPED_CEK_BYTES:
+        raise JweError
+    try:
+        shared = private.exchange(ec.ECDH(), _public_point(private.curve, epk))
+        wrapping_key = ConcatKDFHash(SHA256(), CEK_BYTES, _OTHER_INFO).derive(shared)
+        return aes_key_unwrap(wrapping_key, encrypted_key)
+    except (InvalidUnwrap, InvalidKey, ValueError):
+        raise JweError from None
+
+
+def _public_point(curve: ec.EllipticCurve, epk: Mapping[str, object]) -> ec.EllipticCurvePublicKey:
+    """Build the sender's point. Raises ``ValueError`` if it is not one of our curve."""
+    x_text, y_text = epk.get("x"), epk.get("y")
+    if (
+        epk.get("kty") != "EC"
+        or epk.get("crv") != _CURVE_NAMES[curve.name]
+        or not isinstance(x_text, str)
+        or not isinstance(y_text, str)
+    ):
+        raise PeerTextError("epk is not a key of this curve")
+    x, y = decode_base64url(x_text), decode_base64url(y_text)
+    width = (curve.key_size + 7) // 8
+    if len(x) != width or len(y) != width:
+        raise PeerTextError("epk coordinates are not of the curve's width")
+    # public_key() refuses points that are not on the curve.
+    return ec.EllipticCurvePublicNumbers(
+        int.from_bytes(x, "big"), int.from_bytes(y, "big"), curve
+    ).public_key()
+
+
+def _big_endian(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
