@@ -144,6 +144,8 @@ class EventLogError(TdxError):
     def __init__(self, field: str, offset: int, *, expected: str, got: str) -> None:
         self.field = field
         self.offset = offset
+        self.expected = expected
+        self.got = got[:64]
         super().__init__(
             f"event log, {field} at byte {offset}: expected {expected}, got {got[:64]}"
         )
@@ -167,10 +169,7 @@ _BY_ERRNO: dict[int, tuple[type[TsmError], str]] = {
         "the report interface has no provider: this machine is no TD, or tdx_guest is not loaded",
     ),
     errno.EACCES: (TsmUnavailableError, "run as root"),
-    errno.EPERM: (
-        TsmUnavailableError,
-        "run as root, and make report_path the directory tsm/report",
-    ),
+    errno.EPERM: (TsmUnavailableError, "run as root; report_path must be tsm/report itself"),
     errno.EROFS: (TsmUnavailableError, "configfs is mounted read-only; remount it read-write"),
     errno.EBUSY: (TsmBusyError, "an earlier quote request is in flight; try again later"),
     errno.EINTR: (TsmInterruptedError, "a signal ended the wait; try again"),

@@ -153,9 +153,9 @@ def _spec_id(cursor: _Cursor) -> SpecId:
         algorithms = _algorithms(body, count)
         vendor = body.take("vendor information", body.number("vendor information size", 1))
     except EventLogError as error:
-        where = start + error.offset
+        # The inner error counts from the record's body; give the place in the log.
         raise EventLogError(
-            "specification id", where, expected="a whole one", got=str(size)
+            error.field, start + error.offset, expected=error.expected, got=error.got
         ) from error
     if body.at != size:
         got = f"{size - body.at} bytes more"

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from secrecy.journal import get_logger
 from tdx.errors import (
@@ -73,7 +73,7 @@ class QuoteReader:
         self.quotes_taken = 0
         self.busy_tries = 0
 
-    async def __aenter__(self) -> QuoteReader:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -98,8 +98,9 @@ class QuoteReader:
         """As :meth:`quote`, with the parsed form."""
         flight = self._flight(report_data)
         flight.waiting += 1
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s) as limit:
+            async with limit:
                 # One caller's cancellation must not end the others' quote.
                 return await asyncio.shield(_task(flight))
         except TimeoutError as error:

@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 from secrecy.journal import get_logger
 from tdx.errors import (
@@ -49,7 +49,7 @@ class TsmReport:
         self._sleep = sleep
         self.name = ""
 
-    def __enter__(self) -> TsmReport:
+    def __enter__(self) -> Self:
         for _ in range(NAME_ATTEMPTS):
             # The process id lets a later start tell a leftover from an entry in use.
             name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(8)}"

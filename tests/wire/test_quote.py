@@ -1,0 +1,181 @@
+"""The quote parser on recorded quotes, on built ones, and on bytes that are none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tdx.errors import QuoteFormatError
+from tdx.quote import BODY_10, BODY_15, HEADER, QE_REPORT, Quote, parse_quote
+from tests.ports.fake_tsm import formed_quote
+
+RECORDED_V4 = "trustee_v4_debug.bin"
+RECORDED_V5 = "gotdx_v5_td15.bin"
+DATA = bytes(range(64))
+
+
+def recorded(vectors: Path) -> dict[str, Any]:
+    quotes = json.loads((vectors / "tdx" / "expected.json").read_text())["quotes"]
+    assert len(quotes) == 15
+    return dict(quotes)
+
+
+def fields_of(quote: Quote) -> dict[str, str]:
+    body = dataclasses.asdict(quote.body)
+    return {name: value.hex() for name, value in body.items() if value is not None}
+
+
+def test_recorded_quotes_decode_to_the_recorded_values(shared_vectors: Path) -> None:
+    for name, expected in recorded(shared_vectors).items():
+        data = (shared_vectors / "tdx" / name).read_bytes()
+        quote = parse_quote(data)
+        header, section = quote.header, quote.section
+        assert header.version == expected["version"], name
+        assert header.attestation_key_type == expected["attestation_key_type"]
+        assert header.tee_type == expected["tee_type"]
+        assert header.qe_vendor_id.hex() == expected["qe_vendor_id"]
+        assert header.user_data.hex() == expected["user_data"]
+        assert fields_of(quote) == expected["body"], name
+        assert len(data) - len(quote.raw) == expected["trailing_bytes"]
+        assert section.qe_auth_data.hex() == expected["qe_auth_data"]
+        qe = expected["qe_report"]
+        assert section.qe_report.mr_enclave.hex() == qe["mr_enclave"]
+        assert section.qe_report.mr_signer.hex() == qe["mr_signer"]
+        assert section.qe_report.isv_svn == qe["isv_svn"]
+        assert section.qe_report.report_data.hex() == qe["report_data"]
+        assert section.pem_chain.count(b"-----BEGIN CERTIFICATE-----") == 3
+        # The chain ends as PEM text does, with or without the NUL of the file.
+        assert section.pem_chain.rstrip().endswith(b"-----END CERTIFICATE-----")
+
+
+def test_signatures_of_recorded_quotes_cover_the_signed_message(shared_vectors: Path) -> None:
+    """An independent check that the cuts are right: the recorded signature verifies over them."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+    for name in recorded(shared_vectors):
+        quote = parse_quote((shared_vectors / "tdx" / name).read_bytes())
+        point = b"\x04" + quote.section.attestation_key
+        key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+        r, s = (int.from_bytes(quote.section.signature[i : i + 32], "big") for i in (0, 32))
+        signature = utils.encode_dss_signature(r, s)
+        key.verify(signature, quote.signed_message, ec.ECDSA(hashes.SHA256()))
+
+
+def test_an_sgx_quote_is_refused(shared_vectors: Path) -> None:
+    data = (shared_vectors / "tdx" / "quotes" / "sgx_v3_occlum.bin").read_bytes()
+    with pytest.raises(QuoteFormatError, match="version"):
+        parse_quote(data)
+
+
+def test_the_extended_body_is_refused_by_name(shared_vectors: Path) -> None:
+    data = (shared_vectors / "tdx" / "synthetic" / "quote_v5_td15ex.bin").read_bytes()
+    with pytest.raises(QuoteFormatError, match=r"body type at byte 48: .* got 4"):
+        parse_quote(data)
+
+
+def test_layout_sizes_are_those_of_the_headers() -> None:
+    assert (HEADER.size, BODY_10.size, BODY_15.size, QE_REPORT.size) == (48, 584, 648, 384)
+    assert {name: at for name, at, _ in BODY_10.offsets()}["report_data"] == 520
+
+
+def test_a_built_quote_parses_and_its_tail_is_cut() -> None:
+    quote = parse_quote(formed_quote(DATA) + b"tail")
+    assert quote.raw == formed_quote(DATA)
+    assert quote.body.report_data == DATA
+    assert quote.body_type == 2
+    assert not quote.body.debug
+
+
+def patched(at: int, value: int, size: int) -> bytes:
+    data = bytearray(formed_quote(DATA))
+    data[at : at + size] = value.to_bytes(size, "little")
+    return bytes(data)
+
+
+SECTION = 636
+OUTER = SECTION + 134
+INNER_SIZE_AT = OUTER + 384 + 64 + 2 + 32 + 2
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        pytest.param(b"", "header", id="empty"),
+        pytest.param(patched(0, 3, 2), "version", id="SGX version"),
+        pytest.param(patched(0, 6, 2), "version", id="unknown version"),
+        pytest.param(patched(2, 3, 2), "attestation key type", id="P-384"),
+        pytest.param(patched(4, 0, 4), "TEE type", id="SGX"),
+        pytest.param(formed_quote(DATA)[:700], "quote", id="cut"),
+        pytest.param(patched(632, 2**32 - 1, 4), "signature data", id="section beyond end"),
+        pytest.param(patched(632, 200, 4), "certification data size", id="section too small"),
+        pytest.param(patched(SECTION + 128, 5, 2), "certification data type", id="outer type"),
+        pytest.param(patched(SECTION + 130, 1, 4), "certification data size", id="outer size"),
+        pytest.param(patched(OUTER + 448, 65535, 2), "QE authentication data", id="auth data"),
+        pytest.param(
+            patched(OUTER + 448, 30, 2), "inner certification data type", id="auth data shorter"
+        ),
+        pytest.param(
+            patched(INNER_SIZE_AT - 2, 4, 2), "inner certification data type", id="inner type"
+        ),
+        pytest.param(
+            patched(INNER_SIZE_AT, 7, 4), "inner certification data size", id="inner size"
+        ),
+        pytest.param(patched(INNER_SIZE_AT + 4, 0, 1), "PEM chain", id="no PEM"),
+    ],
+)
+def test_lying_fields_are_refused_by_name(data: bytes, field: str) -> None:
+    with pytest.raises(QuoteFormatError) as caught:
+        parse_quote(data)
+    assert caught.value.field == field
+
+
+def only_format_errors(data: bytes) -> None:
+    try:
+        quote = parse_quote(data)
+    except QuoteFormatError:
+        return
+    assert data.startswith(quote.raw)
+    assert quote.raw.startswith(quote.signed_message)
+
+
+@given(st.binary(max_size=2048))
+def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
+    only_format_errors(data)
+
+
+@given(
+    st.sampled_from([formed_quote(DATA)]),
+    st.lists(st.tuples(st.integers(0, 1700), st.integers(0, 255)), max_size=8),
+    st.integers(0, 1800),
+)
+@settings(max_examples=300)
+def test_mutated_and_cut_quotes_raise_nothing_else(
+    base: bytes, patches: list[tuple[int, int]], size: int
+) -> None:
+    data = bytearray(base)
+    for at, value in patches:
+        data[at % len(data)] = value
+    only_format_errors(bytes(data))
+    only_format_errors(bytes(data[:size]))
+
+
+@pytest.mark.parametrize("name", [RECORDED_V4, RECORDED_V5])
+def test_every_flipped_byte_and_every_cut_of_a_recorded_quote(
+    shared_vectors: Path, name: str
+) -> None:
+    base = (shared_vectors / "tdx" / "quotes" / name).read_bytes()
+    whole = len(parse_quote(base).raw)
+    for at in range(whole):
+        data = bytearray(base)
+        data[at] ^= 0x80
+        only_format_errors(bytes(data))
+    for size in range(0, whole, 7):
+        with pytest.raises(QuoteFormatError):
+            parse_quote(base[:size])
