@@ -1,0 +1,1 @@
+"""One module for each noun; each registers its verbs and the coroutine that carries them out."""

@@ -1,0 +1,1 @@
+"""The daemon: attestation agent, confidential data hub and REST server in one process."""
