@@ -1,0 +1,124 @@
+"""Mounts the file system and serves it until told to stop: the composition root of the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyfuse3
+import pyfuse3.asyncio
+
+from mocktee.guard import refuse_beside_real_tee
+from mocktee.pki import MockPki
+from mocktee.td import TdState
+from mocktee.tsm.control import Control, control_socket
+from mocktee.tsm.faults import FaultQueue
+from mocktee.tsm.layout import CCEL, CCEL_TABLE, MEASUREMENTS, REPORT_ROOT
+from mocktee.tsm.operations import TsmOperations
+from mocktee.tsm.provider import TdxProvider
+from mocktee.tsm.subsystem import ReportSubsystem
+from mocktee.tsm.tree import Tree
+
+DRAIN_SECONDS: Final = 2.0  # for calls in progress when the process is told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class TsmOptions:
+    """``latency_s`` is how long each quote takes; a stock kernel needs about 1.0."""
+
+    mount: Path
+    pki: Path
+    control: Path
+    latency_s: float = 0.0
+    mrconfigid: bytes = bytes(48)
+    lifeline_fd: int | None = None
+
+
+async def serve(options: TsmOptions) -> None:
+    """Run until SIGTERM, SIGINT, end of the lifeline or unmounting by somebody else.
+
+    Prints one JSON line when everything answers. Whatever ends it, the mount and the socket are
+    gone afterwards, and the mount point too if it was made here. Raises ``MockTeeError`` and
+    ``OSError``.
+    """
+    refuse_beside_real_tee([str(options.mount)])
+    td = TdState.booted(mrconfigid=options.mrconfigid)
+    faults = FaultQueue()
+    provider = TdxProvider(MockPki.load(options.pki), td, faults, options.latency_s)
+    subsystem = ReportSubsystem(provider, faults)
+    operations = TsmOperations(Tree(td, subsystem), subsystem)
+    with _mounted(operations, options.mount):
+        async with control_socket(str(options.control), Control(td, subsystem)):
+            await _run_until_stopped(options, provider)
+
+
+@contextlib.contextmanager
+def _mounted(operations: TsmOperations, mount: Path) -> Iterator[None]:
+    """Hold the mount. pyfuse3 keeps its session in the module, so one per process."""
+    made = not mount.exists()
+    mount.mkdir(parents=True, exist_ok=True)
+    try:
+        pyfuse3.asyncio.enable()
+        mount_options = {"fsname=mocktee", "subtype=tsm"}  # without default_permissions
+        pyfuse3.init(operations, str(mount), mount_options)
+        try:
+            yield
+        finally:
+            pyfuse3.close(unmount=True)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):
+                mount.rmdir()
+
+
+async def _run_until_stopped(options: TsmOptions, provider: TdxProvider) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if options.lifeline_fd is not None:
+        _watch_lifeline(loop, options.lifeline_fd, stop)
+    async with asyncio.TaskGroup() as tasks:
+        fuse = tasks.create_task(pyfuse3.main())
+        fuse.add_done_callback(lambda _: stop.set())  # somebody unmounted us
+        print(json.dumps(ready_line(options)), flush=True)
+        await stop.wait()
+        provider.stop()
+        if not fuse.done():
+            pyfuse3.terminate()
+            await asyncio.wait([fuse], timeout=DRAIN_SECONDS)
+            fuse.cancel()
+
+
+def _watch_lifeline(loop: asyncio.AbstractEventLoop, fd: int, stop: asyncio.Event) -> None:
+    """Stop when the other end of ``fd`` is gone, so that a killed parent leaves no mount."""
+    os.set_blocking(fd, False)
+
+    def readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(fd, 64):
+                loop.remove_reader(fd)
+                stop.set()
+
+    loop.add_reader(fd, readable)
+
+
+def ready_line(options: TsmOptions) -> dict[str, object]:
+    """What the process prints on standard output once it serves."""
+    return {
+        "ready": True,
+        "pid": os.getpid(),
+        "mount": str(options.mount),
+        "report_root": str(options.mount / REPORT_ROOT),
+        "measurements": str(options.mount / MEASUREMENTS),
+        "ccel": str(options.mount / CCEL),
+        "ccel_table": str(options.mount / CCEL_TABLE),
+        "control": str(options.control),
+    }
