@@ -137,6 +137,9 @@ class _Exchange(asyncio.Protocol):
             return await future
         finally:
             self._pending.pop(stream_id, None)
+            if future.done() and not future.cancelled():
+                # A caller cancelled in the same moment does not look at it; that is no fault.
+                future.exception()
 
     async def close(self) -> None:
         self._lose("closed by this side")

@@ -30,7 +30,9 @@ log = get_logger("ttrpc")
 # A piece can hold thousands of tiny frames; after so many the other connections get their turn.
 FRAMES_PER_TURN: Final = 64
 WRITE_BUFFER_BYTES: Final = 1024 * 1024  # replies buffered here before handlers have to wait
-STREAM_OPENING: Final = FrameFlags.REMOTE_OPEN | FrameFlags.NO_DATA
+# Plain numbers, because arithmetic on IntFlag is slow.
+REMOTE_CLOSED: Final = int(FrameFlags.REMOTE_CLOSED)
+STREAM_OPENING: Final = int(FrameFlags.REMOTE_OPEN | FrameFlags.NO_DATA)
 
 
 class Connection(asyncio.Protocol):
@@ -59,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._may_write.set()
         self._stalled: asyncio.TimerHandle | None = None
         self._backlog = False  # frames may be waiting in the decoder
+        self._next_turn: asyncio.Handle | None = None
         self._reading = True
         self._draining = False
 
@@ -72,7 +75,11 @@ class Connection(asyncio.Protocol):
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._take_turn()
-                await self._ended
+                try:
+                    await self._ended
+                finally:
+                    # Also when cancelled: a handler that ends late must not start the next.
+                    self.end()
                 for call in self._calls:
                     call.cancel()
             await self._flush_and_close()
@@ -105,7 +112,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._decoder.feed(data)
-        if not self._backlog:
+        if not self._backlog:  # otherwise the piece waits behind what came before it
             self._take_turn()
 
     def eof_received(self) -> bool:
@@ -129,8 +136,7 @@ class Connection(asyncio.Protocol):
             self._stalled.cancel()
             self._stalled = None
         self._may_write.set()
-        if self._backlog:
-            self._take_turn()
+        self._go_on()
 
     # Frames in.
 
@@ -157,18 +163,28 @@ class Connection(asyncio.Protocol):
                 return
             self._take(frame)
         self._set_backlog(True)
-        self._loop.call_soon(self._take_turn)
+        self._next_turn = self._loop.call_soon(self._scheduled_turn)
+
+    def _scheduled_turn(self) -> None:
+        self._next_turn = None
+        self._take_turn()
+
+    def _go_on(self) -> None:
+        """Look at waiting frames again after room was made, unless a turn is coming anyway."""
+        if self._backlog and self._next_turn is None:
+            self._take_turn()
 
     def _set_backlog(self, backlog: bool) -> None:
         """Read from the peer only while nothing it sent before is waiting."""
         self._backlog = backlog
-        if self._transport is None or self._transport.is_closing() or self._reading is not backlog:
+        read = not backlog
+        if read == self._reading or self._transport is None or self._transport.is_closing():
             return
-        self._reading = not backlog
-        if backlog:
-            self._transport.pause_reading()
-        else:
+        self._reading = read
+        if read:
             self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def _take(self, frame: Frame | OversizedFrame) -> None:
         if isinstance(frame, OversizedFrame):
@@ -200,9 +216,10 @@ class Connection(asyncio.Protocol):
         self._calls.add(self._group.create_task(self._call(frame.stream_id, request, size)))
 
     def _take_data(self, frame: Frame) -> None:
-        """Without streaming no stream is ever active. The first text is misspelt by its source."""
-        if frame.flags & FrameFlags.REMOTE_CLOSED and frame.data:
-            text = f"Stream id {frame.stream_id}: data close message connot include data"
+        """Without streaming no stream is ever active."""
+        if frame.flags & REMOTE_CLOSED and frame.data:
+            problem = "data close message connot include data"  # codespell:ignore - theirs, exactly
+            text = f"Stream id {frame.stream_id}: {problem}"
         else:
             text = "Stream is no longer active"
         self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
@@ -223,8 +240,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
             self._request_bytes -= size
-            if self._backlog:
-                self._take_turn()
+            self._go_on()
             self._end_if_drained()
 
     def _refuse(self, stream_id: int, code: Code, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import socket
 import struct
 from collections.abc import Sequence
@@ -63,9 +64,6 @@ class Server:
         finally:
             self._serving -= 1
             if self._serving == 0:
-                # One that was accepted and then cancelled before its task began.
-                for connection in list(self._connections):
-                    self._forget(connection)
                 self._idle.set()
 
     async def drain(self, timeout_s: float) -> None:
@@ -98,7 +96,9 @@ class Server:
                     self._slots.release()
             if connection is not None:
                 self._connections.add(connection)
-                group.create_task(self._run(connection))
+                task = group.create_task(self._run(connection))
+                # A callback, as a task that is cancelled before it began runs no "finally".
+                task.add_done_callback(functools.partial(self._forget, connection))
 
     async def _next_connection(self, sock: socket.socket) -> Connection | None:
         """Return the next connection; ``None`` after an error that says nothing about the next."""
@@ -124,12 +124,9 @@ class Server:
     async def _run(self, connection: Connection) -> None:
         if self._stopping.is_set():
             connection.drain()
-        try:
-            await connection.run()
-        finally:
-            self._forget(connection)
+        await connection.run()
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: Connection, _task: asyncio.Task[None]) -> None:
         connection.abort()
         self._connections.discard(connection)
         self._slots.release()
