@@ -11,7 +11,9 @@ from kbs.aa_json import session_from_aa_json, session_to_aa_json
 from kbs.client import EvidenceSource, KbsClient, KbsLimits
 from kbs.errors import (
     AaJsonError,
+    AnswerTooLongError,
     AttestationRefusedError,
+    EvidenceTimeoutError,
     HandshakeOrderError,
     JweError,
     JweFormatError,
@@ -39,9 +41,11 @@ from kbs.tls import KbsTls
 
 __all__ = [
     "AaJsonError",
+    "AnswerTooLongError",
     "AttestationRefusedError",
     "AttestedSession",
     "EvidenceSource",
+    "EvidenceTimeoutError",
     "Handshake",
     "HandshakeOrderError",
     "JweError",

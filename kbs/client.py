@@ -11,11 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, TypeVar
 
-from kbs.errors import KbsError, KbsProtocolError, KbsTimeoutError, ResourceTooLargeError
+from kbs.errors import (
+    AnswerTooLongError,
+    EvidenceTimeoutError,
+    KbsError,
+    KbsProtocolError,
+    ResourceTooLargeError,
+)
 from kbs.handshake import Handshake, RcarWire
 from kbs.http_link import Answer, HttpLink
 from kbs.jwe import MAX_ENVELOPE_CHARACTERS, open_jwe, parse_jwe
@@ -107,13 +114,19 @@ class KbsClient:
         and whatever ``evidence`` raises.
         """
         attempted = f"attesting to {self.base_url}"
-        deadline = self._deadline(deadline)
-        try:
-            # The outer limit covers the quote too, which has no limit of its own here.
-            async with asyncio.timeout_at(deadline):
-                return await self._handshake(evidence, attempted, deadline)
-        except TimeoutError:
-            raise KbsTimeoutError(self._limits.operation_seconds, attempted=attempted) from None
+        until = self._deadline(deadline)
+        async with _limited(until, attempted):
+            tee = await evidence.tee()
+        handshake = Handshake(tee, await self._fresh_key(), self._wire)
+        challenge = await self._post("/auth", handshake.open(), attempted, until)
+        cookie = _session_cookie(challenge, attempted)
+        digest = _attributed(attempted, lambda: handshake.accept_challenge(challenge.body))
+        async with _limited(until, attempted):
+            primary_evidence = await evidence.evidence(digest)
+        attestation = handshake.answer(primary_evidence)
+        # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
+        granted = await self._post("/attest", attestation, attempted, until, cookie)
+        return _attributed(attempted, lambda: handshake.accept_token(granted.body))
 
     async def resource(
         self, uri: ResourceUri, session: AttestedSession, *, deadline: float | None = None
@@ -127,28 +140,21 @@ class KbsClient:
         uri.require_resource_path()
         attempted = f"fetching {uri} from {self.base_url}"
         limit = self._limits.resource_bytes
-        body_limit = limit * 4 // 3 + MAX_ENVELOPE_CHARACTERS
-        headers = {
-            "Accept": "application/json",
-            "Authorization": f"Bearer {session.token.reveal_text()}",
-        }
-        answer = await self._exchange(
-            "GET",
-            f"/{uri.http_target()}",
-            headers=headers,
-            limit=body_limit,
-            too_large=lambda _: ResourceTooLargeError(limit, attempted=attempted),
-            attempted=attempted,
-            deadline=self._deadline(deadline),
-        )
         try:
-            if len(answer.body) > THREAD_ABOVE_BYTES:
-                content = await asyncio.to_thread(_open, answer.body, session.tee_key)
-            else:
-                content = _open(answer.body, session.tee_key)
-        except KbsError as error:
-            error.attempted = attempted
-            raise
+            answer = await self._exchange(
+                "GET",
+                f"/{uri.http_target()}",
+                headers={
+                    "Accept": "application/json",
+                    "Authorization": f"Bearer {session.token.reveal_text()}",
+                },
+                max_bytes=limit * 4 // 3 + MAX_ENVELOPE_CHARACTERS,
+                attempted=attempted,
+                deadline=self._deadline(deadline),
+            )
+        except AnswerTooLongError as error:
+            raise ResourceTooLargeError(limit, attempted=attempted) from error
+        content = await _open_answer(answer.body, session.tee_key, attempted)
         if len(content) > limit:
             raise ResourceTooLargeError(limit, attempted=attempted)
         return content
@@ -163,46 +169,13 @@ class KbsClient:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _handshake(
-        self, evidence: EvidenceSource, attempted: str, deadline: float
-    ) -> AttestedSession:
-        tee = await evidence.tee()
-        handshake = Handshake(tee, await self._fresh_key(), self._wire)
-        answer = await self._post(
-            "/auth",
-            handshake.open(),
-            limit=self._limits.challenge_bytes,
-            attempted=attempted,
-            deadline=deadline,
-        )
-        cookie = _session_cookie(answer, attempted)
-        digest = _attributed(attempted, lambda: handshake.accept_challenge(answer.body))
-        attestation = handshake.answer(await evidence.evidence(digest))
-        # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
-        granted = await self._post(
-            "/attest",
-            attestation,
-            limit=self._limits.token_bytes,
-            attempted=attempted,
-            deadline=deadline,
-            cookie=cookie,
-        )
-        return _attributed(attempted, lambda: handshake.accept_token(granted.body))
-
     async def _fresh_key(self) -> TeeKey:
         if self._key_algorithm is TeeKeyAlgorithm.RSA_OAEP_256:
             return await asyncio.to_thread(TeeKey.generate, self._key_algorithm)
         return TeeKey.generate(self._key_algorithm)
 
     async def _post(
-        self,
-        path: str,
-        body: bytes,
-        *,
-        limit: int,
-        attempted: str,
-        deadline: float,
-        cookie: str | None = None,
+        self, path: str, body: bytes, attempted: str, deadline: float, cookie: str | None = None
     ) -> Answer:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if cookie is not None:
@@ -212,8 +185,9 @@ class KbsClient:
             path,
             headers=headers,
             body=body,
-            limit=limit,
-            too_large=lambda size: _oversize(size, attempted),
+            max_bytes=(
+                self._limits.challenge_bytes if cookie is None else self._limits.token_bytes
+            ),
             attempted=attempted,
             deadline=deadline,
         )
@@ -224,8 +198,7 @@ class KbsClient:
         path: str,
         *,
         headers: Mapping[str, str],
-        limit: int,
-        too_large: Callable[[int], KbsError],
+        max_bytes: int,
         attempted: str,
         deadline: float,
         body: bytes | None = None,
@@ -239,10 +212,8 @@ class KbsClient:
                 API_PREFIX + path,
                 headers=headers,
                 body=body,
-                limit_of=lambda status: limit if status == 200 else self._limits.error_bytes,
-                too_large=lambda size: (
-                    too_large(size) if size == limit else _oversize(size, attempted)
-                ),
+                max_bytes=max_bytes,
+                max_error_bytes=self._limits.error_bytes,
                 seconds=max(min(self._limits.request_seconds, deadline - now()), 0.0),
                 attempted=attempted,
             )
@@ -264,8 +235,25 @@ class KbsClient:
         return latest if deadline is None else min(deadline, latest)
 
 
-def _open(body: bytes, key: TeeKey) -> Secret:
-    return open_jwe(parse_jwe(body), key)
+async def _open_answer(body: bytes, key: TeeKey, attempted: str) -> Secret:
+    def opened() -> Secret:
+        return _attributed(attempted, lambda: open_jwe(parse_jwe(body), key))
+
+    return await asyncio.to_thread(opened) if len(body) > THREAD_ABOVE_BYTES else opened()
+
+
+@asynccontextmanager
+async def _limited(deadline: float, attempted: str) -> AsyncIterator[None]:
+    """Hold the attester to the deadline; its own timeouts pass as they are."""
+    started = asyncio.get_running_loop().time()
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise EvidenceTimeoutError(deadline - started, attempted=attempted) from error
 
 
 def _attributed(attempted: str, step: Callable[[], T]) -> T:
@@ -287,11 +275,3 @@ def _session_cookie(answer: Answer, attempted: str) -> str:
             hint="see that no proxy before the KBS strips or rewrites cookies",
         )
     return found[0]
-
-
-def _oversize(limit: int, attempted: str) -> KbsProtocolError:
-    return KbsProtocolError(
-        f"the answer is longer than {limit} bytes",
-        attempted=attempted,
-        hint="see that the URL is that of a KBS",
-    )

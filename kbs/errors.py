@@ -53,6 +53,15 @@ class KbsTimeoutError(KbsError):
         )
 
 
+class EvidenceTimeoutError(KbsTimeoutError):
+    """The attester made no evidence within ``seconds``; the KBS is not to blame."""
+
+    def __init__(self, seconds: float, *, attempted: str = "") -> None:
+        super().__init__(seconds, attempted=attempted)
+        self.problem = f"the attester gave no evidence within {seconds:.3g} s"
+        self.hint = "see the attestation agent's log; a quote takes about a second"
+
+
 class KbsUrlError(KbsError):
     """The configured address of the KBS cannot be used."""
 
@@ -65,6 +74,18 @@ class KbsUrlError(KbsError):
 
 class KbsProtocolError(KbsError):
     """The KBS, or something in front of it, answered what the protocol does not allow."""
+
+
+class AnswerTooLongError(KbsProtocolError):
+    """A good answer that is longer than its kind may be."""
+
+    def __init__(self, limit_bytes: int, *, attempted: str = "") -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the answer is longer than {limit_bytes} bytes",
+            attempted=attempted,
+            hint="see that the URL is that of a KBS",
+        )
 
 
 class ResourceTooLargeError(KbsError):

@@ -20,6 +20,8 @@ class Flight(Generic[T]):
         # Not in a TaskGroup: no waiter's scope may own what outlives that waiter. The waiters own
         # it together; wait() sees it to its end.
         self._task = asyncio.create_task(start())
+        # A failure that nobody is left to hear is no news to anybody.
+        self._task.add_done_callback(_retrieve)
         self._waiters = 0
         self._abandoned = False
 
@@ -43,3 +45,8 @@ class Flight(Generic[T]):
                 self._abandoned = True
                 self._task.cancel()
                 await asyncio.wait([self._task])
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

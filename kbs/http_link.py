@@ -8,15 +8,16 @@ nothing of the protocol above.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from kbs.errors import (
-    KbsError,
+    AnswerTooLongError,
     KbsProtocolError,
     KbsTimeoutError,
     KbsTlsError,
@@ -61,21 +62,26 @@ class HttpLink:
         *,
         headers: Mapping[str, str],
         body: bytes | None = None,
-        limit_of: Callable[[int], int],
-        too_large: Callable[[int], KbsError],
+        max_bytes: int,
+        max_error_bytes: int,
         seconds: float,
         attempted: str,
     ) -> Answer:
         """Send one request and return the whole answer.
 
-        ``target`` is the escaped path and query below the base URL. ``limit_of`` gives the size
-        limit of the body in bytes for a status, ``too_large`` the error for passing it. Takes
-        ``seconds`` at most. Raises :class:`~kbs.errors.KbsError`. Cancellation closes the
-        connection.
+        ``target`` is the escaped path and query below the base URL. A body of status 200 may
+        have ``max_bytes``, else :class:`~kbs.errors.AnswerTooLongError`; any other is cut at
+        ``max_error_bytes``, since its status says enough. Takes ``seconds`` at most. Raises
+        :class:`~kbs.errors.KbsError`. Cancellation closes the connection.
         """
-        from yarl import URL  # late, with aiohttp; see _open_session
-
+        if self._session is None:
+            # aiohttp takes 0.2 s to import, most of what a start may take; a process that only
+            # reads URIs or sessions (and one that waits for its first request) does not need it
+            # yet. In a thread, because the loop serves others meanwhile.
+            await asyncio.to_thread(importlib.import_module, "aiohttp")
         session = self._session or self._open_session()
+        from yarl import URL
+
         url = URL(f"{self.base_url}{target}", encoded=True)
         try:
             async with (
@@ -86,7 +92,10 @@ class HttpLink:
                 ) as response,
             ):
                 _refuse_surprises(response, attempted)
-                content = await _read_bounded(response, limit_of(response.status), too_large)
+                if response.status == 200:
+                    content = await _read_whole(response, max_bytes, attempted)
+                else:
+                    content = await _read_start(response, max_error_bytes)
                 return Answer(
                     status=response.status,
                     body=content,
@@ -103,8 +112,6 @@ class HttpLink:
             await session.close()
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # aiohttp takes 0.2 s to import, most of what a start may take; a process that only reads
-        # URIs or sessions (and one that waits for its first request) does not need it yet.
         import aiohttp
 
         self._session = aiohttp.ClientSession(
@@ -156,18 +163,24 @@ def _refuse_surprises(response: aiohttp.ClientResponse, attempted: str) -> None:
         )
 
 
-async def _read_bounded(
-    response: aiohttp.ClientResponse, limit: int, too_large: Callable[[int], KbsError]
-) -> bytes:
+async def _read_whole(response: aiohttp.ClientResponse, limit: int, attempted: str) -> bytes:
     announced = response.content_length
     if announced is not None and announced > limit:
-        raise too_large(limit)
+        raise AnswerTooLongError(limit, attempted=attempted)
+    content = await _read_start(response, limit + 1)
+    if len(content) > limit:
+        raise AnswerTooLongError(limit, attempted=attempted)
+    return content
+
+
+async def _read_start(response: aiohttp.ClientResponse, size: int) -> bytes:
+    """Read up to ``size`` bytes; what is left unread closes the connection with the response."""
     content = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         content += chunk
-        if len(content) > limit:
-            raise too_large(limit)
-    return bytes(content)
+        if len(content) >= size:
+            break
+    return bytes(content[:size])
 
 
 def _retry_after(value: str | None) -> float | None:

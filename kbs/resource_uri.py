@@ -133,6 +133,8 @@ def _segments_of(text: str, path: str) -> tuple[str, ...]:
             del segments[-1:]
         elif segment != ".":
             segments.append(segment)
+    if path.endswith(("/.", "/..")):
+        segments.append("")  # as the URL standard: such a path names a directory
     if not segments or segments == [""]:
         raise ResourceUriError(text, "invalid kbs resource uri, the path is empty")
     for segment in segments:

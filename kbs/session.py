@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
-from kbs.errors import KbsError
 from kbs.flight import Flight
 from kbs.tee_key import TeeKey
 from secrecy import Secret
@@ -30,6 +29,8 @@ RENEW_SPREAD: Final = 0.1
 # Waits between failed background renewals, in seconds, doubled each time, +-50 %.
 FIRST_RENEWAL_PAUSE: Final = 1.0
 LONGEST_RENEWAL_PAUSE: Final = 60.0
+# However short a token's life is said to be, the background does not attest more often than this.
+SHORTEST_RENEWAL: Final = 1.0
 # The background task looks at the clock at least this often, since wall clocks jump (a VM that
 # was paused, time synchronisation) while a sleep does not notice.
 LONGEST_SLEEP: Final = 60.0
@@ -157,7 +158,7 @@ class SessionKeeper:
             try:
                 await self._attest()
                 failures = 0
-            except KbsError as error:
+            except Exception as error:  # noqa: BLE001 - the attester has errors of its own
                 pause = min(FIRST_RENEWAL_PAUSE * 2**failures, LONGEST_RENEWAL_PAUSE)
                 failures = min(failures + 1, 16)
                 self._renew_at = self._clock() + pause * self._rng.uniform(0.5, 1.5)
@@ -221,7 +222,8 @@ class SessionKeeper:
                 hint="set the guest's clock; until then every request attests anew",
             )
             return None
-        return now + life * (RENEW_AT + self._rng.uniform(-RENEW_SPREAD, RENEW_SPREAD))
+        share = RENEW_AT + self._rng.uniform(-RENEW_SPREAD, RENEW_SPREAD)
+        return now + max(life * share, SHORTEST_RENEWAL)
 
     def _has_ended(self, session: AttestedSession) -> bool:
         return session.expires_at is not None and session.expires_at <= self._clock()
