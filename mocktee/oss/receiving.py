@@ -1,0 +1,133 @@
+"""Request bodies into files, with MD5 and CRC-64 computed on the way.
+
+While one batch is hashed and written in a thread the next is read from the socket, so that the
+connection and the hashes each have a core. Small bodies are handled inline: a thread switch costs
+more than they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from mocktee.oss import crc64
+from mocktee.oss.errors import OssAnswerError
+from mocktee.oss.objects import discard
+
+BATCH_BYTES: Final = 1 << 20
+INLINE_BYTES: Final = 128 << 10
+MAX_SINGLE_BYTES: Final = 5 << 30
+
+
+class ByteSource(Protocol):
+    """What is needed of a request body; empty bytes mark its end."""
+
+    async def readany(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    size: int
+    md5: bytes
+    crc64: int
+
+    @property
+    def etag(self) -> str:
+        return self.md5.hex().upper()
+
+
+class BodyFile:
+    """A file under construction; removed on exit unless :meth:`keep` was called."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._crc = 0
+        self._size = 0
+        self._kept = False
+
+    def add(self, chunks: list[bytes]) -> None:
+        """Blocking; never called from two threads at once."""
+        for chunk in chunks:
+            self._md5.update(chunk)
+            self._crc = crc64.update(self._crc, chunk)
+            self._size += len(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._fd, view) :]
+
+    def digest(self) -> Digest:
+        return Digest(self._size, self._md5.digest(), self._crc)
+
+    def keep(self) -> Path:
+        self._kept = True
+        return self.path
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._fd)
+        if not self._kept:
+            discard(self.path)
+
+
+async def receive(
+    source: ByteSource, body: BodyFile, *, pace: Callable[[int], Awaitable[None]] | None = None
+) -> Digest:
+    """Read ``source`` to its end into ``body``; ``pace`` is awaited with each chunk's size.
+
+    Raises :class:`OssAnswerError` above 5 GB, and whatever the source raises when the client goes
+    away. On cancellation the running batch is awaited first, so the file may be closed.
+    """
+    loop = asyncio.get_running_loop()
+    writing: asyncio.Future[None] | None = None
+    batch: list[bytes] = []
+    waiting = total = 0
+    try:
+        while chunk := await source.readany():
+            batch.append(chunk)
+            waiting += len(chunk)
+            total += len(chunk)
+            if total > MAX_SINGLE_BYTES:
+                raise OssAnswerError("EntityTooLarge", "The object you tried to upload is too big.")
+            if pace is not None:
+                await pace(len(chunk))
+            if waiting >= BATCH_BYTES:
+                if writing is not None:
+                    await writing
+                writing = loop.run_in_executor(None, body.add, batch)
+                batch, waiting = [], 0
+        if writing is not None:
+            await writing
+        if waiting <= INLINE_BYTES:
+            body.add(batch)
+        else:
+            writing = loop.run_in_executor(None, body.add, batch)
+            await writing
+    finally:
+        if writing is not None and not writing.done():
+            await asyncio.wait([writing])
+    return body.digest()
+
+
+async def receive_document(source: ByteSource, limit: int) -> bytes:
+    """A whole small body in memory. Raises :class:`OssAnswerError` above ``limit`` bytes."""
+    collected = bytearray()
+    while chunk := await source.readany():
+        collected += chunk
+        if len(collected) > limit:
+            raise OssAnswerError("EntityTooLarge", f"The request body exceeds {limit} bytes.")
+    return bytes(collected)
