@@ -1,0 +1,1 @@
+"""Measures ours and, given by path, peers in one run (``make bench``). Not part of the wheel."""
