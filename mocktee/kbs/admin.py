@@ -1,0 +1,63 @@
+"""Who may administer: a signed bearer JWT with ``exp`` and the role ``admin`` (Trustee v0.21).
+
+A fresh Ed25519 key signs one ready-made token, written to ``admin-token`` in the state directory
+with mode 0600; further public keys (Ed25519 or EC P-256) may be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from mocktee.certs import write_private
+from mocktee.kbs.errors import MalformedError
+from mocktee.kbs.jws import VerifyingKey, parse_signed, sign_claims
+
+TOKEN_FILE: Final = "admin-token"
+ROLE: Final = "admin"
+TOKEN_LIFE: Final = 30 * 24 * 3600  # seconds
+LEEWAY: Final = 60  # seconds
+_SCHEME: Final = "bearer "
+
+
+class AdminAuthority:
+    """Verifies admin tokens and issues the one in the state directory."""
+
+    def __init__(self, keys: Sequence[VerifyingKey], clock: Callable[[], float]) -> None:
+        own = ed25519.Ed25519PrivateKey.generate()
+        self._clock = clock
+        self._keys: tuple[VerifyingKey, ...] = (own.public_key(), *keys)
+        now = int(clock())
+        self.token = sign_claims(
+            {"typ": "JWT", "alg": "EdDSA"},
+            {"iat": now, "exp": now + TOKEN_LIFE, "role": ROLE},
+            own,
+        )
+
+    def save_token(self, state: Path) -> Path:
+        """Write the ready-made token to ``state``; return the file."""
+        path = state / TOKEN_FILE
+        write_private(path, self.token.encode())
+        return path
+
+    def check(self, authorization: str | None) -> None:
+        """Judge an Authorization header. Raises ``ValueError`` with Trustee's kind of cause."""
+        if authorization is None or not authorization.lower().startswith(_SCHEME):
+            raise MalformedError("No bearer token")
+        parsed = parse_signed(authorization[len(_SCHEME) :].strip())
+        for key in self._keys:
+            try:
+                parsed.verify(key)
+            except ValueError:
+                continue
+            break
+        else:
+            raise MalformedError("Cannot verify token with any of the issuers")
+        expiry = parsed.claims.get("exp")
+        if not isinstance(expiry, int) or expiry + LEEWAY < self._clock():
+            raise MalformedError("token is expired or has no `exp` claim")
+        if parsed.claims.get("role") != ROLE:
+            raise MalformedError("Missing required `role` claim in JWT")

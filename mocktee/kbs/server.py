@@ -1,0 +1,195 @@
+"""A mock KBS in this process: composition, listening and the operator's calls without HTTP."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from aiohttp import web
+
+from mocktee.certs import LocalTls, provide_tls
+from mocktee.kbs.admin import AdminAuthority
+from mocktee.kbs.administration import Administration
+from mocktee.kbs.authenticate import CollateralSource, QuoteAuthenticator
+from mocktee.kbs.counters import Counters
+from mocktee.kbs.faults import FaultPlan
+from mocktee.kbs.jws import VerifyingKey
+from mocktee.kbs.policies import PolicyBook
+from mocktee.kbs.protocol import KbsProtocol
+from mocktee.kbs.references import ReferenceValues
+from mocktee.kbs.resources import ResourceStore
+from mocktee.kbs.routes import Parts, build_application
+from mocktee.kbs.sessions import SessionStore
+from mocktee.kbs.token import TokenSigner
+from mocktee.kbs.verifier import Verifier
+
+DRAIN_SECONDS: Final = 1.0
+# A token carries the whole event log; actix-http takes heads of this size.
+MAX_HEADER: Final = 128 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KbsOptions:
+    """Settings of one mock KBS; the defaults are Trustee's, but for ``verbose_refusals``.
+
+    ``verbose_refusals`` appends the reason of a refusal to the ``detail`` of its error document;
+    Trustee keeps it to its own log.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    tls: bool = True
+    dns_names: tuple[str, ...] = ()
+    token_seconds: int = 300
+    session_seconds: float = 300.0
+    body_limit: int = 2 * 1024 * 1024
+    verbose_refusals: bool = True
+    admin_keys: Sequence[VerifyingKey] = ()
+    clock: Callable[[], float] = time.time
+
+
+class MockKbs:
+    """A running mock KBS. Make one with :meth:`start`."""
+
+    def __init__(self, state: Path, pki: CollateralSource, options: KbsOptions) -> None:
+        self.options = options
+        self.counters = Counters()
+        self.faults = FaultPlan()
+        self.references = ReferenceValues()
+        self.resources = ResourceStore()
+        self.policies = PolicyBook(self.references)
+        self.sessions = SessionStore(life_seconds=options.session_seconds, clock=options.clock)
+        self.signer = TokenSigner(life_seconds=options.token_seconds, clock=options.clock)
+        self._authority = AdminAuthority(options.admin_keys, options.clock)
+        self._verifier = Verifier(QuoteAuthenticator(pki, options.clock), self.references)
+        self._state = state
+        self._runner: web.AppRunner | None = None
+        self.tls: LocalTls | None = None
+        self.url = ""
+        self.admin_token_file = state
+
+    @classmethod
+    def start(
+        cls, state: Path, pki: CollateralSource, options: KbsOptions | None = None
+    ) -> StartingKbs:
+        """Start a mock KBS: ``async with MockKbs.start(...)`` or ``await MockKbs.start(...)``.
+
+        ``state`` gets the admin token and, with TLS, the local authority and server certificate.
+        Awaited, the caller owes :meth:`aclose`.
+        """
+        return StartingKbs(cls(state, pki, options or KbsOptions()))
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The PEM file a client has to trust; ``None`` without TLS."""
+        return None if self.tls is None else self.tls.ca
+
+    @property
+    def admin_token(self) -> str:
+        """The bearer token for the admin and control interfaces."""
+        return self._authority.token
+
+    def put_resource(self, path: str, content: bytes) -> None:
+        """Store a secret under ``repository/type/tag``."""
+        self.resources.put(path.split("/"), content)
+
+    def delete_resource(self, path: str) -> None:
+        """Remove a secret."""
+        self.resources.delete(path.split("/"))
+
+    def set_resource_policy(self, text: str) -> None:
+        """Replace the resource policy by a Rego text; see also ``rego.shipped_policy``."""
+        self.policies.set_resource_policy(text)
+
+    def set_reference_values(self, **values: Sequence[str]) -> None:
+        """Register good values, hex but for ``tcb_status``; an empty list ends the comparison."""
+        for name, good in values.items():
+            self.references.register(name, good)
+
+    async def aclose(self) -> None:
+        """Stop listening, give live requests a second, close. Idempotent."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def listen(self) -> None:
+        """Bind, then serve. :meth:`start` calls this; raises ``OSError`` when it cannot bind."""
+        self._state.mkdir(parents=True, exist_ok=True)
+        self.admin_token_file = self._authority.save_token(self._state)
+        runner = web.AppRunner(
+            build_application(self._parts()),
+            access_log=None,
+            shutdown_timeout=DRAIN_SECONDS,
+            max_field_size=MAX_HEADER,
+        )
+        await runner.setup()
+        self._runner = runner
+        try:
+            context = self._tls_context()
+            listener = socket.create_server((self.options.host, self.options.port))
+            await web.SockSite(runner, listener, ssl_context=context).start()
+        except BaseException:
+            await self.aclose()
+            raise
+        scheme = "http" if context is None else "https"
+        self.url = f"{scheme}://{self.options.host}:{listener.getsockname()[1]}"
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self.options.tls:
+            return None
+        self.tls = provide_tls(self._state, dns_names=self.options.dns_names)
+        return self.tls.server_context()
+
+    def _parts(self) -> Parts:
+        return Parts(
+            protocol=KbsProtocol(
+                sessions=self.sessions,
+                verifier=self._verifier,
+                signer=self.signer,
+                policies=self.policies,
+                resources=self.resources,
+                counters=self.counters,
+            ),
+            administration=Administration(
+                authority=self._authority,
+                resources=self.resources,
+                policies=self.policies,
+                references=self.references,
+            ),
+            sessions=self.sessions,
+            faults=self.faults,
+            counters=self.counters,
+            body_limit=self.options.body_limit,
+            verbose_refusals=self.options.verbose_refusals,
+        )
+
+
+class StartingKbs:
+    """A mock KBS that is about to start: await it, or enter it."""
+
+    def __init__(self, kbs: MockKbs) -> None:
+        self._kbs = kbs
+
+    def __await__(self) -> Generator[object, None, MockKbs]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> MockKbs:
+        return await self._start()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._kbs.aclose()
+
+    async def _start(self) -> MockKbs:
+        await self._kbs.listen()
+        return self._kbs
