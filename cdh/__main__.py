@@ -1,0 +1,83 @@
+"""``confidential-data-hub``: the hub as a process of its own, as kata-agent starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from cdh.compose import open_hub
+from cdh.config import CdhConfig, default_config
+from cdh.errors import CdhError
+from lifecycle import (
+    LifecycleError,
+    Readiness,
+    Shutdown,
+    UnixAddress,
+    listen_unix,
+    load_toml,
+    run_service,
+)
+from secrecy.journal import configure_logging
+from ttrpc import Server
+
+DRAIN_SECONDS: Final = 10.0
+KERNEL_COMMAND_LINE: Final = Path("/proc/cmdline")
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="confidential-data-hub",
+        description="Serves resources, sealed secrets and secure mounts to the pod over ttRPC.",
+    )
+    parser.add_argument("-c", "--config", type=Path, metavar="PATH", help="configuration (TOML)")
+    parser.add_argument("-s", "--socket", metavar="URI", help="unix:///path to listen on")
+    return parser.parse_args(argv)
+
+
+def _configuration(arguments: argparse.Namespace) -> CdhConfig:
+    if arguments.config is not None:
+        config = load_toml(arguments.config, CdhConfig)
+    else:
+        config = default_config(os.environ, KERNEL_COMMAND_LINE.read_text())
+    if arguments.socket is not None:
+        config = msgspec.structs.replace(config, socket=arguments.socket)
+    config.check()
+    return config
+
+
+async def _serve(config: CdhConfig, shutdown: Shutdown) -> None:
+    """Serve until asked to stop; then finish calls, remove the mounts, and return."""
+    readiness = Readiness()
+    async with open_hub(config) as running, asyncio.TaskGroup() as tasks:
+        background = tasks.create_task(running.background())
+        server = Server(running.tables)
+        with await listen_unix(UnixAddress.parse(config.socket)) as listener:
+            tasks.create_task(server.serve(listener.sock))
+            readiness.ready()
+            await shutdown.wait()
+            readiness.stopping()
+            await server.drain(DRAIN_SECONDS)
+        background.cancel()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service; return the exit code: 0 orderly end, 1 failure, 2 usage."""
+    arguments = _arguments(argv)
+    try:
+        config = _configuration(arguments)
+        configure_logging(config.log.level)
+    except (LifecycleError, CdhError, ValueError) as error:
+        sys.stderr.write(f"confidential-data-hub: {error}\n")
+        return 1
+    return run_service(lambda shutdown: _serve(config, shutdown))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Putting a hub together from its configuration: the one place that knows concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cdh.agent_client import AgentSessionSource
+from cdh.config import CdhConfig
+from cdh.hub import ConfidentialDataHub, MountSettings
+from cdh.mounts.supervisor import MountSupervisor
+from cdh.resources import NoResources, ResourceSource
+from cdh.sealed.keys import SigningKeys
+from cdh.sealed.signature import SignatureVerifier
+from cdh.sealed.unseal import Unsealer
+from cdh.service import hub_tables
+from kbs import KbsClient, KbsTls, ResourceFetcher, SessionSource
+from lifecycle import UnixAddress
+from secrecy.journal import get_logger
+from ttrpc import ServiceTable
+
+log = get_logger("cdh")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningHub:
+    """A composed hub. ``background`` owns the mounts: run it in a task, cancel it to stop."""
+
+    hub: ConfidentialDataHub
+    tables: list[ServiceTable]
+    background: Callable[[], Coroutine[None, None, None]]
+
+
+@asynccontextmanager
+async def open_hub(
+    config: CdhConfig, sessions: SessionSource | None = None
+) -> AsyncIterator[RunningHub]:
+    """Compose a hub; at the end remove its mounts and close its connections.
+
+    ``sessions`` is the agent in the same process; without it the agent's socket is asked. Nothing
+    here talks to the agent or the key broker: that happens with the first request. Raises
+    :class:`~cdh.errors.CdhError`, ``kbs.KbsError`` or :class:`~lifecycle.LifecycleError` for a
+    configuration that cannot work.
+    """
+    config.check()
+    if config.skip_sealed_secret_verification:
+        log.warning(
+            "signatures of sealed secrets are not checked",
+            reason="skip_sealed_secret_verification",
+            hint="whoever can reach the guest's inputs can make it fetch other resources",
+        )
+    ca_pem = await asyncio.to_thread(config.mounts.ca_pem)
+    async with AsyncExitStack() as stack:
+        resources = await _open_resources(config, sessions, stack)
+        verifier = (
+            None
+            if config.skip_sealed_secret_verification
+            else SignatureVerifier(SigningKeys(resources))
+        )
+        mounts = MountSupervisor()
+        stack.push_async_callback(mounts.close)
+        hub = ConfidentialDataHub(
+            resources,
+            Unsealer(resources, verifier),
+            mounts,
+            MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
+        )
+        yield RunningHub(hub, hub_tables(hub), mounts.run)
+
+
+async def _open_resources(
+    config: CdhConfig, sessions: SessionSource | None, stack: AsyncExitStack
+) -> ResourceSource:
+    if not config.kbc.url:
+        log.warning("no key broker configured", hint="set kbc.url")
+        return NoResources()
+    client = await stack.enter_async_context(
+        KbsClient(config.kbc.url, KbsTls(ca_pem=config.kbc.kbs_cert))
+    )
+    if sessions is None:
+        own = AgentSessionSource(UnixAddress.parse(config.aa.aa_socket))
+        stack.push_async_callback(own.aclose)
+        sessions = own
+    fetcher = ResourceFetcher(client, sessions, cache_seconds=config.kbc.cache_seconds)
+    stack.callback(fetcher.close)
+    return fetcher

@@ -1,0 +1,160 @@
+"""The hub's configuration: the reference's ``cdh.toml`` keys, and ours under ``[mounts]``.
+
+Unknown keys are errors. Keys of the reference for what is absent here are known and refused by
+name when they are used, so that nobody believes them to be in force.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from cdh.errors import ConfigurationRefusedError
+from cdh.mounts.endpoint import parse_endpoint
+from cdh.mounts.spec import MountPolicy
+from lifecycle import SettingsError, UnixAddress
+
+DEFAULT_SOCKET: Final = "unix:///run/confidential-containers/cdh.sock"
+AGENT_SOCKET: Final = "unix:///run/confidential-containers/attestation-agent/attestation-agent.sock"
+CC_KBC: Final = "cc_kbc"
+MAX_CA_BYTES: Final = 32 * 1024  # has to fit into a launch document with everything else
+MIN_MEMORY: Final = 32 << 20  # bytes; a mount process refuses less
+PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
+PARAMS_KERNEL: Final = "agent.aa_kbc_params="
+
+
+class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A table of the file."""
+
+
+class AgentSection(Section, frozen=True):
+    aa_socket: str = AGENT_SOCKET
+
+
+class KbcSection(Section, frozen=True):
+    """``url`` empty: no key broker. ``cache_seconds`` is ours: how long contents are kept."""
+
+    name: str = CC_KBC
+    url: str = ""
+    kbs_cert: str | None = None
+    cache_seconds: float = 0.0
+
+
+class Credential(Section, frozen=True):
+    resource_uri: str
+    path: str
+
+
+class LogSection(Section, frozen=True):
+    level: str = "warning"
+
+
+class MountsSection(Section, frozen=True):
+    """Ours. ``endpoints`` empty admits every https endpoint; ``ca_file`` adds roots for OSS."""
+
+    allowed_roots: tuple[str, ...] = ("/run", "/mnt", "/var/lib/cguest/mounts")
+    allow_http: bool = False
+    ca_file: str | None = None
+    endpoints: tuple[str, ...] = ()
+    memory_mib: int = 256
+
+    def policy(self) -> MountPolicy:
+        """Return the policy. Raises ``MountRefusedError`` for an endpoint that is none."""
+        return MountPolicy(
+            allowed_roots=self.allowed_roots,
+            endpoints=frozenset(parse_endpoint(text).location for text in self.endpoints),
+            allow_http=self.allow_http,
+        )
+
+    def ca_pem(self) -> str | None:
+        """Read ``ca_file``. Raises :class:`~lifecycle.SettingsError`."""
+        if self.ca_file is None:
+            return None
+        try:
+            with open(self.ca_file, "rb") as file:
+                content = file.read(MAX_CA_BYTES + 1)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise SettingsError(self.ca_file, f"mounts.ca_file cannot be read: {reason}") from error
+        if len(content) > MAX_CA_BYTES or not content.isascii():
+            raise SettingsError(self.ca_file, f"not PEM of at most {MAX_CA_BYTES} bytes")
+        return content.decode("ascii")
+
+
+class CdhConfig(Section, frozen=True):
+    """The whole file. Sections left out have their defaults."""
+
+    socket: str = DEFAULT_SOCKET
+    aa: AgentSection = AgentSection()
+    kbc: KbcSection = KbcSection()
+    credentials: tuple[Credential, ...] = ()
+    skip_sealed_secret_verification: bool = False
+    log: LogSection = LogSection()
+    image: dict[str, Any] = {}
+    mounts: MountsSection = MountsSection()
+
+    def check(self) -> None:
+        """Raise for what is absent here, or for values that cannot work. Reads no files.
+
+        Raises :class:`~cdh.errors.CdhError` or :class:`~lifecycle.LifecycleError`.
+        """
+        _check_absent(self)
+        UnixAddress.parse(self.socket)
+        UnixAddress.parse(self.aa.aa_socket)
+        if self.kbc.cache_seconds < 0:
+            raise ConfigurationRefusedError("kbc.cache_seconds", "negative")
+        for root in self.mounts.allowed_roots:
+            if not root.startswith("/") or ".." in Path(root).parts:
+                raise ConfigurationRefusedError("mounts.allowed_roots", "not an absolute path")
+        if self.mounts.memory_mib << 20 < MIN_MEMORY:
+            raise ConfigurationRefusedError("mounts.memory_mib", "less than 32")
+        self.mounts.policy()
+
+
+def _check_absent(config: CdhConfig) -> None:
+    name = config.kbc.name
+    if name == "offline_fs_kbc":
+        raise ConfigurationRefusedError(
+            "kbc.name", "offline_fs_kbc is absent in this implementation", hint=f"use {CC_KBC}"
+        )
+    if name != CC_KBC:
+        raise ConfigurationRefusedError("kbc.name", "unknown", hint=f"use {CC_KBC}")
+    if config.credentials:
+        raise ConfigurationRefusedError(
+            "credentials",
+            "absent in this implementation: nothing is fetched into files at start",
+            hint="ask for the resource when it is needed, or use a sealed secret",
+        )
+    if config.image:
+        raise ConfigurationRefusedError(
+            f"image.{next(iter(config.image))}",
+            "pulling images is absent in this implementation",
+            hint="remove the [image] table",
+        )
+
+
+def default_config(environ: Mapping[str, str], kernel_command_line: str) -> CdhConfig:
+    """Return the configuration of a hub started without a file.
+
+    The key broker comes from ``AA_KBC_PARAMS``, else from ``agent.aa_kbc_params`` on the kernel
+    command line, both ``kbc::url``; with neither there is none. Raises
+    :class:`ConfigurationRefusedError` for a malformed value.
+    """
+    params = environ.get(PARAMS_VARIABLE)
+    source = PARAMS_VARIABLE
+    if params is None:
+        words = (w for w in kernel_command_line.split() if w.startswith(PARAMS_KERNEL))
+        params = next(words, PARAMS_KERNEL).removeprefix(PARAMS_KERNEL)
+        source = PARAMS_KERNEL.removesuffix("=")
+    if not params:
+        return CdhConfig()
+    name, separator, url = params.partition("::")
+    if not separator or not url:
+        raise ConfigurationRefusedError(
+            source, "not of the form kbc::url", hint="cc_kbc::https://HOST"
+        )
+    return CdhConfig(kbc=KbcSection(name=name, url=url))

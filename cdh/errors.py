@@ -1,0 +1,203 @@
+"""What the hub refuses or fails at.
+
+``CdhError`` is the base of everything raised here; errors of the key broker keep their own tree
+(``kbs.KbsError``) and pass through. No message holds a secret or more than a bounded piece of
+what a peer sent.
+
+    CdhError
+    |- ConfigurationRefusedError   a setting names something that is absent here
+    |- KbsNotConfiguredError       a resource is asked for and no key broker is configured
+    |- AgentError                  the attestation agent did not give a session
+    |  |- AgentUnreachableError
+    |  `- AgentRefusedError
+    |- SealedSecretError           a sealed secret was not opened
+    |  |- SealedFormatError        not the textual form, or not the JSON inside
+    |  |- SealedAlgorithmError     another signature algorithm than ES256
+    |  |- SealedKeyError           the signing key cannot be had or is not a P-256 key
+    |  |- SealedSignatureError     the signature does not hold
+    |  `- SealedProviderError      the provider is absent here
+    `- MountError                  a mount was not made or not removed
+       |- MountRefusedError        an option, flag or type that is not accepted, by name
+       |- MountPointError          the place is absent, busy, outside or not a directory
+       |- MountCredentialsError    the keys are unusable
+       |- MountFailedError         the mount process says why, or died
+       |- MountNotFoundError       nothing of ours is mounted there
+       `- MountTableError          /proc/self/mountinfo cannot be read or understood
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_PEER_TEXT: Final = 200  # characters of somebody else's text in one of our messages
+
+
+def bounded(text: str, limit: int = MAX_PEER_TEXT) -> str:
+    """Return ``text`` as one printable line of at most ``limit`` characters."""
+    line = "".join(char if char.isprintable() else "?" for char in text[: limit + 1])
+    return line if len(line) <= limit else line[:limit] + "…"
+
+
+class CdhError(Exception):
+    """Base of all errors of this package. ``hint`` says what can be done about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(f"{message} ({hint})" if hint else message)
+
+
+class ConfigurationRefusedError(CdhError):
+    """A setting asks for something this hub does not have."""
+
+    def __init__(self, key: str, problem: str, *, hint: str = "") -> None:
+        self.key = key
+        super().__init__(f"configuration key {bounded(key)}: {problem}", hint=hint)
+
+
+class KbsNotConfiguredError(CdhError):
+    """No key broker is configured, so there is nobody to ask for ``resource``."""
+
+    def __init__(self, resource: str) -> None:
+        self.resource = resource
+        super().__init__(
+            f"fetching {bounded(resource)}: no key broker is configured",
+            hint="set kbc.url in cdh.toml, or agent.aa_kbc_params=cc_kbc::URL",
+        )
+
+
+class AgentError(CdhError):
+    """The attestation agent did not give a session."""
+
+
+class AgentUnreachableError(AgentError):
+    """Nobody answers on the agent's socket, or not in time."""
+
+    def __init__(self, socket: str, problem: str) -> None:
+        self.socket = socket
+        super().__init__(
+            f"asking the attestation agent at {socket} for a session: {bounded(problem)}",
+            hint="start attestation-agent, or correct aa.aa_socket",
+        )
+
+
+class AgentRefusedError(AgentError):
+    """The agent answered with an error; ``detail`` is its text, cut."""
+
+    def __init__(self, socket: str, detail: str) -> None:
+        self.socket = socket
+        self.detail = bounded(detail, 400)
+        super().__init__(
+            f"asking the attestation agent at {socket} for a session: it answered: {self.detail}"
+        )
+
+
+class SealedSecretError(CdhError):
+    """A sealed secret was not opened."""
+
+
+class SealedFormatError(SealedSecretError):
+    """Part ``part`` is not what the format says; the content is never shown."""
+
+    def __init__(self, part: str, problem: str, *, hint: str = "") -> None:
+        self.part = part
+        super().__init__(f"sealed secret, {part}: {problem}", hint=hint)
+
+
+class SealedAlgorithmError(SealedSecretError):
+    """The protected header names another algorithm than ES256."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = bounded(algorithm, 32)
+        super().__init__(
+            f"sealed secret, protected header: alg is {self.algorithm!r}, expected 'ES256'",
+            hint="seal it again with a P-256 key",
+        )
+
+
+class SealedKeyError(SealedSecretError):
+    """The signing key named by ``kid`` cannot be had or is not a P-256 JWK."""
+
+    def __init__(self, kid: str, problem: str, *, hint: str = "") -> None:
+        self.kid = bounded(kid)
+        super().__init__(f"sealed secret, signing key {self.kid!r}: {problem}", hint=hint)
+
+
+class SealedSignatureError(SealedSecretError):
+    """The signature does not hold under the key ``kid`` names."""
+
+    def __init__(self, kid: str, problem: str) -> None:
+        self.kid = bounded(kid)
+        super().__init__(
+            f"sealed secret, signature under key {self.kid!r}: {problem}",
+            hint="the text was changed, or sealed with another key than the one kid names",
+        )
+
+
+class SealedProviderError(SealedSecretError):
+    """The provider of a sealed secret of type ``layout`` is absent here."""
+
+    def __init__(self, layout: str, provider: str, available: str) -> None:
+        self.layout = layout
+        self.provider = bounded(provider, 64)
+        super().__init__(
+            f"sealed secret of type {layout}: provider {self.provider!r} is absent here",
+            hint=f"available: {available}",
+        )
+
+
+class MountError(CdhError):
+    """A mount was not made, or not removed."""
+
+
+class MountRefusedError(MountError):
+    """Something the request asks for is not accepted; ``name`` says what."""
+
+    def __init__(self, name: str, problem: str, *, hint: str = "") -> None:
+        self.name = bounded(name, 64)
+        super().__init__(f"secure mount, {self.name}: {problem}", hint=hint)
+
+
+class MountPointError(MountError):
+    """The place to mount at cannot be used."""
+
+    def __init__(self, mount_point: str, problem: str, *, hint: str = "") -> None:
+        self.mount_point = bounded(mount_point)
+        super().__init__(f"mount point {self.mount_point}: {problem}", hint=hint)
+
+
+class MountCredentialsError(MountError):
+    """The value of ``option`` is unusable as a key. The value is never shown."""
+
+    def __init__(self, option: str, problem: str, *, hint: str = "") -> None:
+        self.option = option
+        super().__init__(f"secure mount, {option}: {problem}", hint=hint)
+
+
+class MountFailedError(MountError):
+    """The mount process reported ``kind``, died, or was not confirmed by the mount table."""
+
+    def __init__(self, mount_point: str, kind: str, problem: str, *, hint: str = "") -> None:
+        self.mount_point = bounded(mount_point)
+        self.kind = bounded(kind, 32)
+        super().__init__(
+            f"mounting at {self.mount_point} failed ({self.kind}): {bounded(problem, 400)}",
+            hint=bounded(hint),
+        )
+
+
+class MountNotFoundError(MountError):
+    """Nothing of ours is mounted at ``mount_point``."""
+
+    def __init__(self, mount_point: str) -> None:
+        self.mount_point = bounded(mount_point)
+        super().__init__(
+            f"mount point {self.mount_point}: no secure mount of this hub",
+            hint="list the mounts to see what there is",
+        )
+
+
+class MountTableError(MountError):
+    """The mount table cannot be read or understood; never taken for "not mounted"."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"reading the mount table /proc/self/mountinfo: {problem}")

@@ -1,0 +1,98 @@
+"""The confidential data hub: its operations, without transport.
+
+Each takes what a peer sent, unjudged, and either does all of it or raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cdh.mounts.launch import Launch, OssCredentials
+from cdh.mounts.spec import MountPolicy, MountRequest, MountSpec
+from cdh.mounts.supervisor import MountStatus, MountSupervisor
+from cdh.resources import ResourceSource
+from cdh.sealed.textual import is_sealed
+from cdh.sealed.unseal import Unsealer
+from kbs import ResourceUri
+from secrecy import Secret
+from secrecy.journal import get_logger
+
+log = get_logger("cdh")
+
+
+@dataclass(frozen=True, slots=True)
+class MountSettings:
+    """What this guest's configuration adds to every mount."""
+
+    policy: MountPolicy
+    ca_pem: str | None
+    memory_bytes: int
+
+
+class ConfidentialDataHub:
+    """Resources, sealed secrets and mounts. Holds no state but that of the mounts."""
+
+    def __init__(
+        self,
+        resources: ResourceSource,
+        unsealer: Unsealer,
+        mounts: MountSupervisor,
+        mount_settings: MountSettings,
+    ) -> None:
+        self._resources = resources
+        self._unsealer = unsealer
+        self._mounts = mounts
+        self._mount_settings = mount_settings
+
+    async def get_resource(self, uri_text: str) -> Secret:
+        """Return the resource ``uri_text`` names.
+
+        Raises ``kbs.KbsError`` (a malformed URI included) or :class:`~cdh.errors.CdhError`.
+        """
+        return await self._resources.get(ResourceUri.parse(uri_text))
+
+    async def unseal(self, sealed: bytes) -> Secret:
+        """Return the value of a sealed secret. Raises as :meth:`get_resource`."""
+        return await self._unsealer.unseal(sealed)
+
+    async def secure_mount(self, request: MountRequest) -> None:
+        """Mount what ``request`` asks for and return when it serves.
+
+        The whole request is judged before a secret is fetched for it. Raises
+        :class:`~cdh.errors.CdhError` or ``kbs.KbsError``; nothing is left behind then, nor on
+        cancellation.
+        """
+        settings = self._mount_settings
+        spec = MountSpec.parse(request, settings.policy)
+        _note(spec)
+        credentials = OssCredentials.check(
+            await self._open("akId", spec.access_key_id),
+            await self._open("akSecret", spec.access_key_secret),
+        )
+        launch = Launch(spec, credentials, settings.ca_pem, settings.memory_bytes)
+        await self._mounts.mount(launch)
+
+    def list_mounts(self) -> tuple[MountStatus, ...]:
+        """Return the mounts and how they are."""
+        return self._mounts.list()
+
+    async def unmount(self, mount_point: str) -> None:
+        """Flush and remove a mount. Raises :class:`~cdh.errors.MountError`."""
+        await self._mounts.unmount(mount_point)
+
+    async def _open(self, option: str, value: Secret) -> Secret:
+        """Unseal a value that is marked as sealed; take any other as it is, as the reference."""
+        text = value.reveal_text()
+        if is_sealed(text):
+            return await self._unsealer.unseal(text.encode())
+        log.warning(
+            "mount key given in plain", option=option, hint="the host has seen it; seal it instead"
+        )
+        return value
+
+
+def _note(spec: MountSpec) -> None:
+    if spec.options.ignored:
+        log.info("mount options without effect here", options=spec.options.ignored)
+    if spec.absent_keys:
+        log.info("mount request without keys the reference requires", keys=spec.absent_keys)

@@ -1,0 +1,102 @@
+"""Making signing keys and sealed vault secrets: the operator's side of the format.
+
+Runs where the secrets are prepared, not in the guest; the hub never calls it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from cdh.errors import SealedFormatError, SealedKeyError
+from cdh.sealed.keys import parse_kid, parse_public_jwk
+from cdh.sealed.payload import VERSION
+from cdh.sealed.signature import ALGORITHM
+from cdh.sealed.textual import PREFIX, decode_section, encode_section
+from kbs import ResourceUri
+from secrecy import Secret
+
+_COORDINATE: Final = 32  # bytes, P-256
+
+
+class _PrivatePart(msgspec.Struct):
+    d: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A P-256 key pair as JSON Web Keys. ``public_jwk`` is what the KBS or the guest gets."""
+
+    kid: str
+    private_jwk: Secret
+    public_jwk: bytes
+
+
+def generate_signing_key(kid: str) -> SigningKey:
+    """Make a new key pair. ``kid`` is the resource URI or file name under which guests find it.
+
+    Raises :class:`SealedKeyError` if a guest would refuse that ``kid``.
+    """
+    parse_kid(kid)
+    private = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    point = private.public_numbers
+    public = {
+        "kty": "EC",
+        "crv": "P-256",
+        "alg": ALGORITHM,
+        "use": "sig",
+        "kid": kid,
+        "x": encode_section(point.x.to_bytes(_COORDINATE, "big")),
+        "y": encode_section(point.y.to_bytes(_COORDINATE, "big")),
+    }
+    scalar = encode_section(private.private_value.to_bytes(_COORDINATE, "big"))
+    return SigningKey(
+        kid=kid,
+        private_jwk=Secret(msgspec.json.encode({**public, "d": scalar})),
+        public_jwk=msgspec.json.encode(public),
+    )
+
+
+def seal_vault(
+    name: str, *, kid: str, private_jwk: Secret, annotations: dict[str, Any] | None = None
+) -> str:
+    """Return ``sealed.`` text that makes a guest fetch the KBS resource ``name``.
+
+    Raises ``kbs.ResourceUriError`` if ``name`` is no resource URI and :class:`SealedKeyError`
+    if the key is not a private P-256 JWK.
+    """
+    ResourceUri.parse(name)
+    parse_kid(kid)
+    payload = {
+        "version": VERSION,
+        "type": "vault",
+        "name": name,
+        "provider": "kbs",
+        "provider_settings": {},
+        "annotations": annotations or {},
+    }
+    header = encode_section(msgspec.json.encode({"alg": ALGORITHM, "kid": kid}))
+    body = encode_section(msgspec.json.encode(payload))
+    signature = _sign(kid, private_jwk, f"{header}.{body}".encode("ascii"))
+    return f"{PREFIX}{header}.{body}.{encode_section(signature)}"
+
+
+def _sign(kid: str, private_jwk: Secret, signing_input: bytes) -> bytes:
+    """Return the 64 bytes r and s of an ES256 signature (RFC 7518, 3.4)."""
+    content = private_jwk.reveal()
+    expected = parse_public_jwk(kid, content)
+    try:
+        part = msgspec.json.decode(content, type=_PrivatePart)
+        scalar = int.from_bytes(decode_section("d", part.d), "big")
+        key = ec.derive_private_key(scalar, ec.SECP256R1())
+    except (msgspec.MsgspecError, SealedFormatError, ValueError):
+        raise SealedKeyError(kid, "not a private key: d is missing or unusable") from None
+    if key.public_key().public_numbers() != expected.public_numbers():
+        raise SealedKeyError(kid, "private and public part do not belong together")
+    r, s = decode_dss_signature(key.sign(signing_input, ec.ECDSA(hashes.SHA256())))
+    return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")

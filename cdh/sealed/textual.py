@@ -1,0 +1,86 @@
+"""The outer form of a sealed secret: ``sealed.`` and a compact JWS (RFC 7515, 3.1).
+
+Splits and decodes only; says nothing about whether the content is to be trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from cdh.errors import SealedFormatError
+
+PREFIX: Final = "sealed."
+MAX_BYTES: Final = 64 * 1024  # of the whole text; the largest useful ones are a few KiB
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedText:
+    """The three sections of a compact JWS as received, not yet decoded."""
+
+    header: str
+    payload: str
+    signature: str
+
+    @property
+    def signing_input(self) -> bytes:
+        """What the signature covers (RFC 7515, 5.1 step 5)."""
+        return f"{self.header}.{self.payload}".encode("ascii")
+
+
+def is_sealed(text: str) -> bool:
+    """Tell whether a value is marked as sealed. Nothing but the prefix marks one."""
+    return text.startswith(PREFIX)
+
+
+def parse_sealed_text(data: bytes) -> SealedText:
+    """Split a sealed secret into its sections. Raises :class:`SealedFormatError`.
+
+    The prefix may be absent (agents of the CC-0.8 time cut it) or repeated, as the reference
+    unsealer allows. One trailing line end is dropped: kata-agent passes files verbatim.
+    """
+    if len(data) > MAX_BYTES:
+        raise SealedFormatError("text", f"longer than {MAX_BYTES} bytes")
+    try:
+        text = data.decode("ascii")
+    except UnicodeDecodeError:
+        # Without "from": the decoder's error object holds the bytes.
+        raise SealedFormatError("text", "contains bytes that are not ASCII") from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    while text.startswith(PREFIX):
+        text = text.removeprefix(PREFIX)
+    sections = text.split(".")
+    if len(sections) != 3:
+        raise SealedFormatError(
+            "text",
+            f"expected header.payload.signature, got {len(sections)} sections",
+            hint="pass the whole text that the seal command printed",
+        )
+    header, payload, signature = sections
+    return SealedText(header, payload, signature)
+
+
+def decode_section(part: str, text: str) -> bytes:
+    """Decode one section: base64url, unpadded, nothing else (RFC 7515, 2).
+
+    Stricter than Python's decoder: no padding, no foreign characters, and no stray bits after
+    the last byte, so that one value has exactly one text. Raises :class:`SealedFormatError`.
+    """
+    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
+        raise SealedFormatError(part, "not unpadded base64url")
+    try:
+        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error:
+        raise SealedFormatError(part, "not unpadded base64url") from None
+    if encode_section(decoded) != text:
+        raise SealedFormatError(part, "base64url with stray bits after the last byte")
+    return decoded
+
+
+def encode_section(data: bytes) -> str:
+    """Encode as unpadded base64url."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
