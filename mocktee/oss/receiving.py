@@ -26,9 +26,12 @@ MAX_SINGLE_BYTES: Final = 5 << 30
 
 
 class ByteSource(Protocol):
-    """What is needed of a request body; empty bytes mark its end."""
+    """What is needed of a request body: its pieces as they came, uncopied.
 
-    async def readany(self) -> bytes: ...
+    Empty bytes mark the end, unless the flag says that they end an HTTP chunk.
+    """
+
+    async def readchunk(self) -> tuple[bytes, bool]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ async def receive(
     batch: list[bytes] = []
     waiting = total = 0
     try:
-        while chunk := await source.readany():
+        while chunk := await _next(source):
             batch.append(chunk)
             waiting += len(chunk)
             total += len(chunk)
@@ -123,10 +126,17 @@ async def receive(
     return body.digest()
 
 
+async def _next(source: ByteSource) -> bytes:
+    while True:
+        piece, ends_chunk = await source.readchunk()
+        if piece or not ends_chunk:
+            return piece
+
+
 async def receive_document(source: ByteSource, limit: int) -> bytes:
     """A whole small body in memory. Raises :class:`OssAnswerError` above ``limit`` bytes."""
     collected = bytearray()
-    while chunk := await source.readany():
+    while chunk := await _next(source):
         collected += chunk
         if len(collected) > limit:
             raise OssAnswerError("EntityTooLarge", f"The request body exceeds {limit} bytes.")
