@@ -96,7 +96,7 @@ def object_headers(call: Call, stored: StoredObject) -> dict[str, str]:
 def whole_number(call: Call, name: str, default: int | None, low: int, high: int) -> int:
     """A bounded query parameter. Raises :class:`OssAnswerError` (InvalidArgument)."""
     text = call.oss.query.get(name)
-    if text is None and default is not None:
+    if not text and default is not None:  # SDKs send empty parameters
         return default
     if text is None or not text.isascii() or not text.isdigit() or len(text) > 19:
         raise _argument(name, text)

@@ -68,7 +68,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
             text_element("LastModified", iso_date(part.modified)),
             text_element("ETag", quoted(digest.etag)),
         ),
-        call.crc_header(digest.crc64),
+        call.crc_header(digest.crc64) | {"ETag": quoted(digest.etag)},
     )
 
 

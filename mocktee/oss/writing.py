@@ -194,7 +194,7 @@ async def copy_object(call: Call) -> web.StreamResponse:
             text_element("LastModified", iso_date(stored.modified)),
             text_element("ETag", quoted(stored.etag)),
         ),
-        call.crc_header(stored.crc64),
+        call.crc_header(stored.crc64) | {"ETag": quoted(stored.etag)},
     )
 
 
