@@ -16,6 +16,7 @@ The tree, by who can help::
       QuoteBindingError        a good quote that answers something else
       MeasurementError         a measurement register cannot be read or extended
       EventLogError            bytes are not an event log of a known form
+      BootLogError             the boot event log cannot be read
 """
 
 from __future__ import annotations
@@ -32,9 +33,14 @@ def errno_text(code: int) -> str:
 
 
 class TdxError(Exception):
-    """Base of all errors of this package. ``hint`` says what an operator can do."""
+    """Base of all errors of this package.
+
+    ``problem`` says what was attempted, on what, expected and got; ``hint`` what an operator can
+    do.
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        self.problem = message
         self.hint = hint
         super().__init__(f"{message} ({hint})" if hint else message)
 
@@ -149,6 +155,14 @@ class EventLogError(TdxError):
         super().__init__(
             f"event log, {field} at byte {offset}: expected {expected}, got {got[:64]}"
         )
+
+
+class BootLogError(TdxError):
+    """The boot event log is there and cannot be read."""
+
+    def __init__(self, path: str, problem: str, *, hint: str = "") -> None:
+        self.path = path
+        super().__init__(f"read boot event log {path}: {problem}", hint=hint)
 
 
 def tsm_error(attempted: str, path: str, error: OSError) -> TsmError:

@@ -65,7 +65,7 @@ CERTIFICATION_PEM_CHAIN: Final = 5
 SIGNATURE_BYTES: Final = 64  # r and s, 32 bytes big-endian each
 KEY_BYTES: Final = 64  # x and y, 32 bytes big-endian each
 MIN_BYTES: Final = {4: 1020, 5: 1026}
-MAX_BYTES: Final = 16 * 1024 * 1024  # outblob limit of Linux 7.0
+MAX_BYTES: Final = 64 * 1024  # real ECDSA quotes have 5 to 8 KiB, trailing bytes included
 PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 
 

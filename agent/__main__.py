@@ -1,0 +1,102 @@
+"""``attestation-agent``: the agent as a process of its own, under the name kata-agent starts."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from agent.compose import open_agent
+from agent.config import DEFAULT_SOCKET, AgentConfig, load_config
+from agent.errors import AgentError
+from agent.initdata import InitdataDigest, read_initdata
+from lifecycle import LifecycleError, Readiness, Shutdown, UnixAddress, listen_unix, run_service
+from secrecy.journal import configure_logging
+from ttrpc import Server
+
+DRAIN_SECONDS: Final = 5.0  # ttrpc-rust waits as long for a connection
+EXIT_FAILED: Final = 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="attestation-agent",
+        description="Attests this TD to a Key Broker Service and measures runtime events.",
+        allow_abbrev=False,
+    )
+    # Both spellings of each word separator: the reference mixes them.
+    parser.add_argument(
+        "-a",
+        "--attestation_sock",
+        "--attestation-sock",
+        metavar="URI",
+        help=f"listening socket (default: from the configuration, else {DEFAULT_SOCKET})",
+    )
+    parser.add_argument(
+        "-c", "--config-file", "--config_file", metavar="PATH", type=Path, help="aa.toml"
+    )
+    parser.add_argument(
+        "-t",
+        "--initdata-toml",
+        "--initdata_toml",
+        metavar="PATH",
+        type=Path,
+        help="refuse to start unless MRCONFIGID holds this document's digest",
+    )
+    parser.add_argument(
+        "-i",
+        "--initdata-digest",
+        "--initdata_digest",
+        "--initdata",
+        metavar="BASE64",
+        help="the same with a digest; --initdata-toml wins",
+    )
+    return parser
+
+
+def _initdata(options: argparse.Namespace) -> InitdataDigest | None:
+    if options.initdata_toml is not None:
+        return read_initdata(options.initdata_toml)
+    if options.initdata_digest is not None:
+        return InitdataDigest.of_base64(options.initdata_digest)
+    return None
+
+
+async def serve(
+    config: AgentConfig, address: UnixAddress, initdata: InitdataDigest | None, shutdown: Shutdown
+) -> None:
+    """Serve until ``shutdown``; the socket appears when everything else is ready."""
+    readiness = Readiness()
+    async with open_agent(config, initdata=initdata) as running:
+        server = Server(running.tables)
+        with await listen_unix(address) as listening:
+            async with asyncio.TaskGroup() as group:
+                background = group.create_task(running.background())
+                group.create_task(server.serve(listening.sock))
+                readiness.ready()
+                await shutdown.wait()
+                readiness.stopping()
+                background.cancel()
+                await server.drain(DRAIN_SECONDS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service; return the exit code: 0 after an orderly end, 1 on any failure."""
+    options = _parser().parse_args(argv)
+    try:
+        config = load_config(options.config_file, os.environ)
+        configure_logging(config.log.journal_level)
+        address = UnixAddress.parse(options.attestation_sock or config.socket)
+        initdata = _initdata(options)
+    except (AgentError, LifecycleError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILED
+    return run_service(lambda shutdown: serve(config, address, initdata, shutdown))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

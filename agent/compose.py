@@ -1,0 +1,134 @@
+"""The composition root of the agent: from configuration to something that can be served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from agent.attestation import AttestationAgent, MeasurementSettings
+from agent.config import AgentConfig, KbsConfig
+from agent.detection import require_tdx
+from agent.eventlog import EventLogWriter
+from agent.initdata import InitdataDigest
+from agent.kbs_evidence import AgentEvidence
+from agent.log_check import first_unexplained
+from agent.service import AgentServicer, StatusServicer
+from agent.tokens import TokenIssuer
+from kbs import AttestedSession, KbsClient, KbsError, KbsTls, SessionKeeper
+from protos.tables import attestation_agent_table, attestation_status_table
+from secrecy.journal import get_logger
+from tdx import LinuxTsm, MeasurementRegisters, QuoteReader
+from tdx.tsm_report import sweep_entries
+from ttrpc import ServiceTable
+
+log = get_logger("agent")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """An agent with its session and service tables.
+
+    :meth:`background` runs until cancelled; start it in the task group that serves ``tables``.
+    """
+
+    agent: AttestationAgent
+    sessions: SessionKeeper
+    tables: list[ServiceTable]
+
+    async def background(self) -> None:
+        """Renew the KBS session before it ends."""
+        await self.sessions.keep_fresh()
+
+
+@asynccontextmanager
+async def open_agent(
+    config: AgentConfig, *, initdata: InitdataDigest | None = None
+) -> AsyncIterator[RunningAgent]:
+    """Build the agent. Leaving closes the event log and joins the quote thread.
+
+    Needs the TEE, but neither KBS nor network. Raises
+    :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or :class:`~kbs.KbsError` when
+    something is configured or found that it cannot work with.
+    """
+    tsm = LinuxTsm(Path(config.tee.report_path))
+    registers = MeasurementRegisters(Path(config.tee.measurements_path))
+    await asyncio.to_thread(require_tdx, tsm)
+    swept = await asyncio.to_thread(sweep_entries, tsm)
+    if swept:
+        log.warning("stale report entries removed", count=len(swept))
+    if initdata is not None:
+        await asyncio.to_thread(initdata.require, registers)
+    async with AsyncExitStack() as stack:
+        quotes = await stack.enter_async_context(QuoteReader(tsm))
+        measurement = await asyncio.to_thread(_open_measurement, config, registers)
+        if measurement.writer is not None:
+            stack.callback(measurement.writer.close)
+            await asyncio.to_thread(_report_log_fit, config, measurement.writer, registers)
+        agent = AttestationAgent(
+            quotes,
+            measurement,
+            ccel_path=Path(config.tee.ccel_path),
+            quote_seconds=config.tee.quote_seconds,
+        )
+        sessions = await _sessions(config.token_configs.kbs, agent, stack)
+        yield RunningAgent(agent, sessions, _tables(config, agent, sessions))
+
+
+def _open_measurement(config: AgentConfig, registers: MeasurementRegisters) -> MeasurementSettings:
+    settings = config.eventlog_config
+    writer = None
+    if settings.enable_eventlog:
+        if registers.available():
+            writer = EventLogWriter(Path(settings.directory), registers)
+            writer.open()
+        else:
+            log.warning("events cannot be measured", hint="extending registers needs Linux 6.16")
+    return MeasurementSettings(settings.enable_eventlog, settings.init_pcr, writer)
+
+
+def _report_log_fit(
+    config: AgentConfig, writer: EventLogWriter, registers: MeasurementRegisters
+) -> None:
+    rtmr = first_unexplained(writer.records(), registers, Path(config.tee.ccel_path))
+    if rtmr is not None:
+        log.warning(
+            "event log does not replay to a register; a KBS that replays it will refuse",
+            rtmr=rtmr,
+            hint="another program extended the register, or the log directory was cleared",
+        )
+
+
+async def _sessions(
+    config: KbsConfig | None, agent: AttestationAgent, stack: AsyncExitStack
+) -> SessionKeeper:
+    if config is None:
+        return SessionKeeper(_no_kbs)
+    client = KbsClient(
+        config.url, KbsTls(ca_pem=config.cert), key_algorithm=config.tee_key_algorithm
+    )
+    await stack.enter_async_context(client)
+    return SessionKeeper(partial(client.handshake, AgentEvidence(agent)))
+
+
+async def _no_kbs() -> AttestedSession:
+    raise KbsError(
+        "no KBS is configured",
+        attempted="attesting",
+        hint="set token_configs.kbs.url, or agent.aa_kbc_params=cc_kbc::URL",
+    )
+
+
+def _tables(
+    config: AgentConfig, agent: AttestationAgent, sessions: SessionKeeper
+) -> list[ServiceTable]:
+    kbs = config.token_configs.kbs
+    if config.token_configs.coco_as is not None:
+        log.warning("token_configs.coco_as is set; this build has no coco_as tokens")
+    return [
+        attestation_agent_table(AgentServicer(agent, TokenIssuer(sessions))),
+        attestation_status_table(StatusServicer(agent, sessions, kbs.url if kbs else "")),
+    ]

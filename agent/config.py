@@ -1,0 +1,141 @@
+"""Configuration of the attestation agent: the reference's ``aa.toml``, and sections of our own.
+
+Accepts the keys of guest-components ``attestation-agent/config`` and refuses unknown ones, so
+that a misspelled key is not a silent default. Without a file, the KBS comes from
+``AA_KBC_PARAMS`` or from ``agent.aa_kbc_params`` on the kernel command line, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from kbs import TeeKeyAlgorithm
+from lifecycle import SettingsError, load_toml
+from tdx.ccel import CCEL_PATH
+from tdx.measurements import MEASUREMENTS_PATH
+from tdx.tsm import REPORT_PATH
+
+DEFAULT_SOCKET: Final = (
+    "unix:///run/confidential-containers/attestation-agent/attestation-agent.sock"
+)
+CMDLINE_PATH: Final = Path("/proc/cmdline")
+KBC_PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
+KBC_PARAMS_PARAMETER: Final = "agent.aa_kbc_params="
+KBC_WITH_KBS: Final = "cc_kbc"
+MAX_URL: Final = 2048
+
+Url = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", max_length=1024)]
+
+
+class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text."""
+
+    url: Url
+    cert: str | None = None
+    tee_key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256
+
+
+class CocoAsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[token_configs.coco_as]``: accepted, and its tokens refused by name: not in this build."""
+
+    url: Url
+
+
+class TokenConfigs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kbs: KbsConfig | None = None
+    coco_as: CocoAsConfig | None = None
+
+
+class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[eventlog_config]``. ``directory`` is ours; log and intent lie in it."""
+
+    init_pcr: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] = 17
+    enable_eventlog: bool = False
+    eventlog_algorithm: Literal["sha384"] = "sha384"
+    directory: AbsolutePath = "/run/attestation-agent"
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``. The reference's spellings are accepted; quiet by default."""
+
+    level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "warning"
+
+    @property
+    def journal_level(self) -> str:
+        return {"trace": "debug", "warn": "warning"}.get(self.level, self.level)
+
+
+class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tee]``, ours: where the kernel's interfaces are, and how long a quote may take.
+
+    40 s: longer than the kernel's own wait of 30 s, shorter than the 45 s that a handshake and
+    the 50 s that kata-agent and the data hub wait, so that the real cause reaches them.
+    """
+
+    report_path: AbsolutePath = str(REPORT_PATH)
+    measurements_path: AbsolutePath = str(MEASUREMENTS_PATH)
+    ccel_path: AbsolutePath = str(CCEL_PATH)
+    quote_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 40.0
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file. ``socket`` is ours; ``--attestation_sock`` overrides it."""
+
+    socket: str = DEFAULT_SOCKET
+    token_configs: TokenConfigs = msgspec.field(default_factory=TokenConfigs)
+    eventlog_config: EventlogConfig = msgspec.field(default_factory=EventlogConfig)
+    log: LogConfig = msgspec.field(default_factory=LogConfig)
+    tee: TeeConfig = msgspec.field(default_factory=TeeConfig)
+
+
+def load_config(
+    path: Path | None, environ: Mapping[str, str], cmdline_path: Path = CMDLINE_PATH
+) -> AgentConfig:
+    """Read ``path``; without one, take the defaults and the KBS of the kernel command line.
+
+    A file switches environment and command line off entirely, as in the reference. Raises
+    :class:`~lifecycle.SettingsError`, also when the command line cannot be read: a failing read
+    is not "no KBS".
+    """
+    if path is not None:
+        return load_toml(path, AgentConfig)
+    params = environ.get(KBC_PARAMS_VARIABLE)
+    source = KBC_PARAMS_VARIABLE
+    if params is None:
+        source = str(cmdline_path)
+        params = _from_cmdline(cmdline_path)
+    if params is None:
+        return AgentConfig()
+    url = kbs_url_of(params, source)
+    kbs = KbsConfig(url) if url is not None else None
+    return AgentConfig(token_configs=TokenConfigs(kbs=kbs))
+
+
+def kbs_url_of(params: str, source: str) -> str | None:
+    """Return the URL in ``kbc::url`` if the client kind is ``cc_kbc``, else None.
+
+    Raises :class:`~lifecycle.SettingsError` if the text is not of that form.
+    """
+    kind, separator, url = params.partition("::")
+    if not separator or not kind or "::" in url or len(url) > MAX_URL:
+        raise SettingsError(
+            source,
+            "aa_kbc_params is not of the form kind::url",
+            hint="for example cc_kbc::https://kbs.example.org:8080",
+        )
+    return url or None if kind == KBC_WITH_KBS else None
+
+
+def _from_cmdline(path: Path) -> str | None:
+    try:
+        words = path.read_text(errors="replace").split()
+    except OSError as error:
+        raise SettingsError(str(path), f"cannot be read: {error.strerror}") from error
+    found = [w for w in words if w.startswith(KBC_PARAMS_PARAMETER)]
+    # As the kernel does with its own parameters, the last one counts.
+    return found[-1].removeprefix(KBC_PARAMS_PARAMETER) if found else None
