@@ -1,0 +1,55 @@
+"""``python -m ossmount --launch-fd N --status-fd M --lifeline-fd L``: one mount, started by a parent.
+
+Composition root. Exit codes: 0 the mount ended in good order, 1 it could not start or failed
+(the status pipe says why), 2 the command line is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lifecycle import Shutdown, run_service
+from lifecycle.run import first_cause
+from ossmount.launch import LaunchSpec, read_document
+from ossmount.service import Lifeline, serve
+from ossmount.status import StatusPipe
+from secrecy.journal import configure_logging
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the command line. Only descriptors and loudness: everything else is in the pipe."""
+    parser = argparse.ArgumentParser(prog="ossmount", description=__doc__.partition(":")[0])
+    parser.add_argument(
+        "--launch-fd", type=int, required=True, help="pipe with the launch document"
+    )
+    parser.add_argument("--status-fd", type=int, required=True, help="pipe for status lines")
+    parser.add_argument("--lifeline-fd", type=int, required=True, help="end of file here ends us")
+    parser.add_argument("--log-level", choices=LEVELS, default="warning")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one mount to its end and return the exit code."""
+    arguments = parse_arguments(argv)
+    configure_logging(arguments.log_level)
+    status = StatusPipe(arguments.status_fd)
+
+    async def root(shutdown: Shutdown) -> None:
+        try:
+            spec = LaunchSpec.parse(read_document(arguments.launch_fd))
+            with Lifeline(arguments.lifeline_fd, shutdown):
+                await serve(spec, shutdown, status.ready)
+        except Exception as error:
+            status.failed(first_cause(error))
+            raise
+        status.stopped()
+
+    return run_service(root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
