@@ -39,8 +39,9 @@ def _module() -> dict[str, object]:
 def tcb_info(platform: Platform, issued: datetime, next_update: datetime, status: str) -> str:
     """One TCB level that this platform meets exactly, with ``status`` ("UpToDate", ...)."""
     level = {"tcbDate": TCB_DATE, "tcbStatus": status}
+    # A module level has its own, smaller set of statuses; the platform's decides here.
+    module_level = {"tcbDate": TCB_DATE, "tcbStatus": "UpToDate"}
     module_version = platform.tee_tcb_svn[1]
-    tdx_components = bytearray(platform.tee_tcb_svn)
     return _text(
         {
             "id": "TDX",
@@ -56,7 +57,7 @@ def tcb_info(platform: Platform, issued: datetime, next_update: datetime, status
                 {
                     "id": f"TDX_{module_version:02X}",
                     **_module(),
-                    "tcbLevels": [{"tcb": {"isvsvn": platform.tee_tcb_svn[0]}, **level}],
+                    "tcbLevels": [{"tcb": {"isvsvn": platform.tee_tcb_svn[0]}, **module_level}],
                 }
             ],
             "tcbLevels": [
@@ -66,7 +67,7 @@ def tcb_info(platform: Platform, issued: datetime, next_update: datetime, status
                             {"svn": platform.components[i]} for i in range(SVN_COMPONENTS)
                         ],
                         "pcesvn": platform.pce_svn,
-                        "tdxtcbcomponents": [{"svn": svn} for svn in tdx_components],
+                        "tdxtcbcomponents": [{"svn": svn} for svn in platform.tee_tcb_svn],
                     },
                     **level,
                 }

@@ -6,6 +6,7 @@ by the code that asks for it; a fault with a count is used up by that many bites
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -40,6 +41,7 @@ class FaultKind(StrEnum):
     GENERATION_RACE = "generation_race"  # a rival stores before the quote is made
     DEBUG_TD = "debug_td"  # soundly signed, debug attribute set
     SLOW = "slow"  # `seconds` more for a new quote, together with any other fault
+    HOLD = "hold"  # a new quote waits until the faults are replaced or cleared
     REGISTER_BUSY = "register_busy"  # EBUSY from a register write
     EXTEND_LOST = "extend_lost"  # a register write that changes nothing
     EXTEND_TWICE = "extend_twice"  # a register write that extends two times
@@ -124,15 +126,27 @@ class FaultQueue:
     """Faults in the order they were asked for."""
 
     faults: list[Fault] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def replace(self, value: object) -> None:
         """Take a new list from a control request. On any error the old one stays."""
         if not isinstance(value, list) or len(value) > MAX_FAULTS:
             raise FaultSpecError("faults", f"expected a list of at most {MAX_FAULTS}")
         self.faults = [Fault.from_json(item) for item in value]
+        self.release()
 
     def clear(self) -> None:
         self.faults = []
+        self.release()
+
+    def release(self) -> None:
+        """Let everything go that :meth:`held` holds."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def held(self) -> None:
+        """Wait for the next :meth:`release`."""
+        await self._changed.wait()
 
     def take(self, *kinds: FaultKind) -> Fault | None:
         """The first waiting fault of these kinds, with one bite used up."""

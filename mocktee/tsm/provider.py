@@ -7,6 +7,7 @@ about a second on a stock kernel, then the host's answer. Plays the faults that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import secrets
@@ -53,6 +54,7 @@ class TdxProvider:
     def stop(self) -> None:
         """Answer waits in progress, and all later ones, with EIO at once."""
         self._stopping.set()
+        self._faults.release()
 
     async def new_quote(self, inblob: bytes) -> bytes:
         """Raises :class:`SyscallError`; cancellation leaves nothing behind."""
@@ -60,6 +62,10 @@ class TdxProvider:
             raise SyscallError(errno.EINVAL)
         slow = self._faults.take(FaultKind.SLOW)
         await self._wait(self._latency_s + (slow.seconds if slow else 0.0))
+        if self._faults.take(FaultKind.HOLD):
+            await self._faults.held()
+        if self._stopping.is_set():
+            raise SyscallError(errno.EIO)
         fault = self._faults.take(*REFUSALS, *ALTERATIONS)
         if fault and fault.kind in REFUSALS:
             raise SyscallError(REFUSALS[fault.kind])
@@ -69,14 +75,10 @@ class TdxProvider:
         return quote
 
     async def _wait(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
-        raise SyscallError(errno.EIO)
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._stopping.wait()
 
     def _sign(self, report_data: bytes, td: TdState | None = None) -> bytes:
         return build_quote_v4(self._pki, report_data, td or self.td)

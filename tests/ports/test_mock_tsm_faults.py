@@ -1,0 +1,139 @@
+"""Each fault the mock TSM can play: what a caller sees, and that it bites as often as asked."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mocktee.errors import TsmProcessError
+from mocktee.tsm.process import TsmProcess
+from tests.ports.syscalls import generation, read, refused, store
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+
+DATA = bytes(range(64))
+REPORT_DATA = slice(568, 632)  # in a version 4 quote
+ATTRIBUTES = slice(168, 176)
+
+
+def reads(check: Callable[[bytes], object]) -> Callable[[Path], None]:
+    def run(entry: Path) -> None:
+        store(entry, DATA)
+        assert check(read(entry / "outblob"))
+        store(entry, DATA)  # an empty quote stays cached for its generation
+        assert read(entry / "outblob")[REPORT_DATA] == DATA
+
+    return run
+
+
+def fails(code: int) -> Callable[[Path], None]:
+    def run(entry: Path) -> None:
+        store(entry, DATA)
+        with refused(code):
+            read(entry / "outblob")
+        assert generation(entry) == 1
+        assert read(entry / "outblob")[REPORT_DATA] == DATA  # counters untouched: tried again
+
+    return run
+
+
+def mkdir_fails(code: int) -> Callable[[Path], None]:
+    def run(entry: Path) -> None:
+        other = entry.with_name(entry.name + "-2")
+        with refused(code):
+            os.mkdir(other)
+        os.mkdir(other)
+        os.rmdir(other)
+
+    return run
+
+
+def shows_other_provider(entry: Path) -> None:
+    assert read(entry / "provider") == b"arm_cca_guest\n"
+    assert read(entry / "provider") == b"tdx_guest\n"
+
+
+def rival_store_is_seen(entry: Path) -> None:
+    store(entry, DATA)
+    assert read(entry / "outblob")[REPORT_DATA] != DATA
+    assert generation(entry) == 2
+
+
+FAULTS: list[tuple[dict[str, object], Callable[[Path], None]]] = [
+    ({"kind": "no_provider"}, mkdir_fails(errno.ENXIO)),
+    ({"kind": "entry_exists"}, mkdir_fails(errno.EEXIST)),
+    ({"kind": "no_memory"}, mkdir_fails(errno.ENOMEM)),
+    ({"kind": "wrong_provider", "provider": "arm_cca_guest"}, shows_other_provider),
+    ({"kind": "busy"}, fails(errno.EBUSY)),
+    # Python retries EINTR by itself (PEP 475) and gets the good answer.
+    ({"kind": "eintr"}, reads(lambda quote: quote[REPORT_DATA] == DATA)),
+    ({"kind": "timedout"}, fails(errno.ETIMEDOUT)),
+    ({"kind": "eio"}, fails(errno.EIO)),
+    ({"kind": "oversized"}, fails(errno.EFBIG)),
+    ({"kind": "empty"}, reads(lambda quote: quote == b"")),
+    ({"kind": "truncated", "length": 700}, reads(lambda quote: len(quote) == 700)),
+    ({"kind": "trailing", "length": 70}, reads(lambda quote: quote.endswith(bytes(70)))),
+    ({"kind": "corrupt", "length": 0}, reads(lambda quote: quote[0] == 5)),
+    ({"kind": "stale"}, reads(lambda quote: len(quote) > 4000)),
+    ({"kind": "wrong_report_data"}, reads(lambda quote: quote[REPORT_DATA] != DATA)),
+    ({"kind": "debug_td"}, reads(lambda quote: quote[ATTRIBUTES][0] & 1)),
+    ({"kind": "generation_race"}, rival_store_is_seen),
+    ({"kind": "slow", "seconds": 0.01}, reads(lambda quote: quote[REPORT_DATA] == DATA)),
+]
+
+
+@pytest.mark.parametrize(("fault", "case"), FAULTS, ids=[str(fault["kind"]) for fault, _ in FAULTS])
+async def test_fault_bites_once(
+    mock_tsm: TsmProcess, mock_entry: Path, fault: dict[str, object], case: Callable[[Path], None]
+) -> None:
+    await mock_tsm.set_faults([fault])
+    await asyncio.to_thread(case, mock_entry)
+    assert (await mock_tsm.state()).faults == ()
+
+
+async def test_stale_quote_is_the_previous_one(mock_tsm: TsmProcess, mock_entry: Path) -> None:
+    await asyncio.to_thread(store, mock_entry, b"\x01" * 64)
+    first = await asyncio.to_thread(read, mock_entry / "outblob")
+    await mock_tsm.set_faults([{"kind": "stale"}])
+    await asyncio.to_thread(store, mock_entry, b"\x02" * 64)
+    assert await asyncio.to_thread(read, mock_entry / "outblob") == first
+
+
+async def test_fault_counts_down_or_stays(mock_tsm: TsmProcess, mock_entry: Path) -> None:
+    await asyncio.to_thread(store, mock_entry, DATA)
+    for count, left in ((2, 1), (None, None)):
+        await mock_tsm.set_faults([{"kind": "busy", "count": count}])
+        with refused(errno.EBUSY):
+            await asyncio.to_thread(read, mock_entry / "outblob")
+        assert [fault["count"] for fault in (await mock_tsm.state()).faults] == [left]
+    await mock_tsm.clear_faults()
+    assert (await asyncio.to_thread(read, mock_entry / "outblob"))[REPORT_DATA] == DATA
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param({"kind": "nonsense"}, id="unknown-kind"),
+        pytest.param({"count": 1}, id="no-kind"),
+        pytest.param({"kind": "busy", "count": 0}, id="zero-count"),
+        pytest.param({"kind": "busy", "count": True}, id="boolean-count"),
+        pytest.param({"kind": "busy", "seconds": 1}, id="foreign-parameter"),
+        pytest.param({"kind": "slow", "seconds": 1e9}, id="too-long"),
+        pytest.param({"kind": "slow", "seconds": "1"}, id="text-for-a-number"),
+        pytest.param({"kind": "truncated", "length": -1}, id="negative-length"),
+        pytest.param({"kind": "wrong_provider", "provider": "a\nb"}, id="unprintable-provider"),
+    ],
+)
+async def test_bad_fault_is_refused_and_changes_nothing(
+    mock_tsm: TsmProcess, faults: dict[str, object]
+) -> None:
+    await mock_tsm.set_faults([{"kind": "no_memory"}])
+    with pytest.raises(TsmProcessError, match="HTTP 400"):
+        await mock_tsm.set_faults([faults])
+    assert [fault["kind"] for fault in (await mock_tsm.state()).faults] == ["no_memory"]
+    await mock_tsm.clear_faults()
