@@ -37,10 +37,10 @@ def parse_header(section: str) -> ProtectedHeader:
     """
     try:
         header = msgspec.json.decode(decode_section("header", section), type=ProtectedHeader)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (SealedFormatError, msgspec.MsgspecError, UnicodeDecodeError):
         raise SealedFormatError(
             "header",
-            "not a JSON object with the texts alg and kid",
+            "not base64url of a JSON object with the texts alg and kid",
             hint="unsigned secrets of older tools need skip_sealed_secret_verification",
         ) from None
     if header.alg != ALGORITHM:

@@ -1,0 +1,121 @@
+"""The hub's configuration: what is accepted, and what is refused under its own name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cdh.config import CdhConfig, default_config
+from cdh.errors import CdhError, ConfigurationRefusedError, MountRefusedError
+from lifecycle import LifecycleError, SettingsError, decode_toml
+
+
+def config_of(text: str) -> CdhConfig:
+    return decode_toml(text.encode(), CdhConfig, "cdh.toml")
+
+
+def test_the_reference_file_without_what_is_absent() -> None:
+    config = config_of(
+        """
+        socket = "unix:///run/confidential-containers/cdh.sock"
+        credentials = []
+        skip_sealed_secret_verification = true
+        [aa]
+        aa_socket = "unix:///run/aa.sock"
+        [kbc]
+        name = "cc_kbc"
+        url = "https://kbs.example:8080"
+        kbs_cert = "-----BEGIN CERTIFICATE-----"
+        cache_seconds = 30
+        [log]
+        level = "info"
+        [image]
+        [mounts]
+        allowed_roots = ["/mnt"]
+        endpoints = ["https://OSS.example", "127.0.0.1:9000"]
+        """
+    )
+    config.check()
+    assert config.kbc.url == "https://kbs.example:8080"
+    assert config.mounts.policy().endpoints == {"oss.example", "127.0.0.1:9000"}
+    assert config.skip_sealed_secret_verification
+
+
+def test_nothing_configured_is_a_configuration() -> None:
+    config = CdhConfig()
+    config.check()
+    assert config.kbc.url == ""
+    assert not config.mounts.allow_http
+    assert not config.skip_sealed_secret_verification
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('kbc.name = "offline_fs_kbc"', "kbc.name"),
+        ('kbc.name = "sample_kbc"', "kbc.name"),
+        ('credentials = [{resource_uri = "kbs:///a/b/c", path = "/x"}]', "credentials"),
+        ('image.work_dir = "/x"', "image.work_dir"),
+        ("kbc.cache_seconds = -1", "kbc.cache_seconds"),
+        ('mounts.allowed_roots = ["mnt"]', "mounts.allowed_roots"),
+        ('mounts.allowed_roots = ["/mnt/../etc"]', "mounts.allowed_roots"),
+        ("mounts.memory_mib = 8", "mounts.memory_mib"),
+    ],
+)
+def test_refused_by_name(text: str, key: str) -> None:
+    with pytest.raises(ConfigurationRefusedError) as caught:
+        config_of(text).check()
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("unknown = 1", SettingsError),
+        ("kbc.token = 1", SettingsError),
+        ("kbc.url = 7", SettingsError),
+        ('socket = "/no/scheme"', LifecycleError),
+        ('aa.aa_socket = "tcp://x"', LifecycleError),
+        ('mounts.endpoints = ["https://x/y"]', MountRefusedError),
+    ],
+)
+def test_malformed(text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        config_of(text).check()
+
+
+@pytest.mark.parametrize(
+    ("environ", "command_line", "url"),
+    [
+        ({}, "quiet", ""),
+        ({}, "", ""),
+        ({}, "a agent.aa_kbc_params=cc_kbc::http://k b", "http://k"),
+        ({"AA_KBC_PARAMS": "cc_kbc::https://e"}, "agent.aa_kbc_params=cc_kbc::x", "https://e"),
+        ({"AA_KBC_PARAMS": "cc_kbc::https://[fd00::1]"}, "", "https://[fd00::1]"),
+    ],
+    ids=["nothing", "empty", "kernel", "environment wins", "ipv6"],
+)
+def test_without_a_file(environ: dict[str, str], command_line: str, url: str) -> None:
+    config = default_config(environ, command_line)
+    config.check()
+    assert config.kbc.url == url
+
+
+@pytest.mark.parametrize("params", ["cc_kbc", "cc_kbc::", "offline_fs_kbc::x", "::x"])
+def test_parameters_that_cannot_work(params: str) -> None:
+    with pytest.raises(CdhError):
+        default_config({"AA_KBC_PARAMS": params}, "").check()
+
+
+def test_ca_file_is_read_and_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    mounts = config_of(f'mounts.ca_file = "{path}"').mounts
+    with pytest.raises(SettingsError, match="No such file"):
+        mounts.ca_pem()
+    path.write_text("PEM")
+    assert mounts.ca_pem() == "PEM"
+    path.write_bytes(b"x" * 40_000)
+    with pytest.raises(SettingsError, match="at most"):
+        mounts.ca_pem()
+    assert CdhConfig().mounts.ca_pem() is None
