@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from mocktee.tsm.process import TsmProcess
 from tdx.quote_reader import QuoteReader
 from tdx.report_data import ReportData
-from tdx.tsm import TsmFilesystem
+from tdx.tsm import LinuxTsm, TsmFilesystem
 from tdx.tsm_report import read_provider, sweep_entries
 from tests.ports.fake_tsm import FakeTsm
 
@@ -23,10 +24,13 @@ DATA = bytes(range(64))
 LIMIT = 1 << 20
 
 
-@pytest.fixture(params=["fake"])
+@pytest.fixture(params=["fake", "mock"])
 def tsm(request: pytest.FixtureRequest) -> TsmFilesystem:
-    assert request.param == "fake"
-    return FakeTsm()
+    """The in-process fake, and system calls on the mounted mock."""
+    if request.param == "fake":
+        return FakeTsm()
+    mock: TsmProcess = request.getfixturevalue("mock_tsm")
+    return LinuxTsm(mock.report_root)
 
 
 @pytest.fixture

@@ -151,6 +151,7 @@ def events(draw: st.DrawFn) -> Event:
 
 
 @given(st.lists(events(), max_size=6))
+@settings(deadline=None)
 def test_encoded_events_parse_back(given_events: list[Event]) -> None:
     head = encode_spec_id(SpecId(1, bytes(16), DIGEST_BYTES, b"vendor"))
     records = b"".join(encode_event(event) for event in given_events)
@@ -161,7 +162,7 @@ def test_encoded_events_parse_back(given_events: list[Event]) -> None:
 
 
 @given(st.binary(max_size=512), st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_arbitrary_bytes_raise_nothing_else(data: bytes, with_head: bool) -> None:
     data = HEAD + data if with_head else data
     try:

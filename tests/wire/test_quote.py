@@ -146,6 +146,7 @@ def only_format_errors(data: bytes) -> None:
 
 
 @given(st.binary(max_size=2048))
+@settings(deadline=None)
 def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     only_format_errors(data)
 
@@ -155,7 +156,7 @@ def test_arbitrary_bytes_raise_nothing_else(data: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 1700), st.integers(0, 255)), max_size=8),
     st.integers(0, 1800),
 )
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_mutated_and_cut_quotes_raise_nothing_else(
     base: bytes, patches: list[tuple[int, int]], size: int
 ) -> None:
