@@ -34,7 +34,7 @@ __all__ = [
 Metadata: TypeAlias = Mapping[str, Sequence[str]]
 NO_METADATA: Final[Metadata] = MappingProxyType({})
 _NANOSECONDS: Final = 1_000_000_000
-_MAX_TIMEOUT_NANO: Final = 2**63 - 1
+_MAX_TIMEOUT_S: Final = 9_000_000_000  # 285 years; more does not fit the field
 # Field 1, no content: the empty status submessage that Rust servers put first on success.
 _EMPTY_STATUS: Final = b"\x0a\x00"
 
@@ -62,7 +62,7 @@ def encode_request(
     request = Request(service=service, method=method, payload=payload)
     if timeout_s is not None:
         # 0 would mean "no limit", so the shortest limit is one nanosecond.
-        request.timeout_nano = min(max(int(timeout_s * _NANOSECONDS), 1), _MAX_TIMEOUT_NANO)
+        request.timeout_nano = max(int(min(timeout_s, _MAX_TIMEOUT_S) * _NANOSECONDS), 1)
     if metadata:
         for key, values in metadata.items():
             request.metadata.extend(KeyValue(key=key.lower(), value=value) for value in values)

@@ -80,7 +80,8 @@ class Server:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("calls cut off", connections=len(self._connections), seconds=timeout_s)
+            if self._connections:
+                log.warning("calls cut off", connections=len(self._connections), seconds=timeout_s)
             for connection in self._connections:
                 connection.end()
             await self._idle.wait()

@@ -1,0 +1,175 @@
+"""No peer gets more than its share, and nobody waits behind one that takes too much."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lifecycle import UnixAddress, listen_unix
+from tests.services.ttrpc.rig import PATIENCE_S, SERVICE, Rig, call, next_of
+from ttrpc import (
+    MAX_DATA_BYTES,
+    Client,
+    Limits,
+    Server,
+    ServiceTableError,
+)
+
+BIG = "x" * (MAX_DATA_BYTES - 64)
+
+
+async def test_calls_beyond_the_bound_wait_their_turn(tmp_path: Path) -> None:
+    async with Rig.running(tmp_path, Limits(calls_per_connection=2)) as rig, rig.peer() as peer:
+        for stream_id in (1, 3, 5, 7):
+            peer.request(stream_id, "Hold", str(stream_id))
+        assert await next_of(rig.service.entered, 2) == ["1", "3"]
+        async with await rig.client() as other:  # by the time it is served, 5 could have been too
+            assert await call(other, "Echo", "other") == b"other"
+        assert rig.service.entered.empty()
+        rig.service.release.set()
+        assert {(await peer.reply()).stream_id for _ in range(4)} == {1, 3, 5, 7}
+        assert await next_of(rig.service.entered, 2) == ["5", "7"]
+
+
+async def test_request_bytes_beyond_the_bound_wait_their_turn(tmp_path: Path) -> None:
+    limits = Limits(request_bytes_per_connection=MAX_DATA_BYTES)
+    async with (
+        Rig.running(tmp_path, limits) as rig,
+        await rig.client() as client,
+        await rig.client() as other,
+        asyncio.TaskGroup() as group,
+    ):
+        calls = [group.create_task(call(client, "Hold", BIG)) for _ in range(4)]
+        # The one that crosses the bound is still taken, as its size is known only when read.
+        await next_of(rig.service.entered, 2)
+        assert await call(other, "Echo", "other") == b"other"
+        assert rig.service.entered.empty()
+        rig.service.release.set()
+        assert [len(await held) for held in calls] == [len(BIG)] * 4
+
+
+async def test_connections_beyond_the_bound_wait_for_one_to_leave(tmp_path: Path) -> None:
+    async with Rig.running(tmp_path, Limits(connections=1)) as rig:
+        first = await rig.client()
+        assert await call(first, "Echo", "a") == b"a"
+        second = await rig.client()
+        waiting = asyncio.create_task(call(second, "Echo", "b"))  # awaited below
+        assert await call(first, "Echo", "c") == b"c"
+        assert (rig.server.connections, waiting.done()) == (1, False)
+        await first.aclose()
+        assert await waiting == b"b"
+        await second.aclose()
+
+
+async def test_a_slow_reader_holds_up_its_own_calls_only(rig: Rig) -> None:
+    async with rig.peer() as slow, await rig.client() as other:
+        for stream_id in range(1, 41, 2):
+            slow.request(stream_id, "Size", str(MAX_DATA_BYTES // 2))
+        for number in range(50):
+            assert await call(other, "Echo", str(number)) == str(number).encode()
+        assert {(await slow.reply()).stream_id for _ in range(20)} == set(range(1, 41, 2))
+        assert await slow.is_alive()
+
+
+async def test_requests_are_not_taken_from_one_who_takes_no_replies(rig: Rig) -> None:
+    async with rig.peer() as slow, await rig.client() as other:
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for stream_id in range(1, 9, 2):
+            slow.request(stream_id, "Size", str(MAX_DATA_BYTES // 2))
+        await call(other, "Echo", "all four are being answered by now")
+        slow.request(9, "Hold", "not yet")
+        for number in range(50):
+            await call(other, "Echo", str(number))
+        assert rig.service.entered.empty()
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert {(await slow.reply()).stream_id for _ in range(4)} == {1, 3, 5, 7}
+        assert await next_of(rig.service.entered) == ["not yet"]
+
+
+async def test_one_who_takes_nothing_is_disconnected_in_the_end(tmp_path: Path) -> None:
+    limits = Limits(stalled_write_s=0.05)
+    async with Rig.running(tmp_path, limits) as rig, rig.peer() as slow:
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        slow.request(1, "Hold", "held")
+        await next_of(rig.service.entered)
+        for stream_id in range(3, 9, 2):
+            slow.request(stream_id, "Size", str(MAX_DATA_BYTES // 2))
+        assert await next_of(rig.service.cancelled) == ["held"]
+
+
+async def test_drain_lets_calls_finish_and_refuses_new_ones(rig: Rig) -> None:
+    async with rig.peer() as peer, rig.peer() as idle:
+        assert await idle.is_alive()
+        peer.request(1, "Hold", "in flight")
+        await next_of(rig.service.entered)
+        draining = asyncio.create_task(rig.server.drain(PATIENCE_S))  # awaited below
+        assert await idle.end_of_stream() == b""
+        peer.request(3, "Echo", "too late")
+        reply = await peer.reply()
+        assert (reply.stream_id, reply.code, reply.text) == (3, 14, "the server is stopping")
+        assert not draining.done()
+        rig.service.release.set()
+        reply = await peer.reply()
+        assert (reply.stream_id, reply.code) == (1, 0)
+        assert await peer.end_of_stream() == b""
+        await draining
+        await rig.serving
+        assert rig.server.connections == 0
+
+
+async def test_drain_cuts_off_what_does_not_finish(rig: Rig) -> None:
+    async with rig.peer() as peer:
+        peer.request(1, "Hold", "endless")
+        await next_of(rig.service.entered)
+        await rig.server.drain(0.05)
+        assert await next_of(rig.service.cancelled) == ["endless"]
+        reply = await peer.reply()
+        assert (reply.stream_id, reply.code) == (1, 1)
+        assert await peer.end_of_stream() == b""
+        await rig.serving
+
+
+async def test_a_drained_server_accepts_nobody(rig: Rig) -> None:
+    await rig.server.drain(PATIENCE_S)
+    async with await rig.client() as client:  # the backlog takes it, nobody ever will
+        waiting = asyncio.create_task(call(client, "Echo"))  # awaited below
+        await rig.serving
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_draining_a_server_that_never_served_returns() -> None:
+    await Server([]).drain(PATIENCE_S)
+
+
+async def test_cancelling_serve_cancels_handlers_and_starts_no_more(tmp_path: Path) -> None:
+    async with Rig.running(tmp_path, Limits(calls_per_connection=1)) as rig, rig.peer() as peer:
+        peer.request(1, "Hold", "running")
+        peer.request(3, "Hold", "waiting")
+        assert await next_of(rig.service.entered) == ["running"]
+        rig.serving.cancel()
+        assert await next_of(rig.service.cancelled) == ["running"]
+        await asyncio.wait([rig.serving])
+        assert rig.service.entered.empty()
+        assert rig.server.connections == 0
+
+
+async def test_two_tables_of_one_service_are_refused(rig: Rig) -> None:
+    with pytest.raises(ServiceTableError) as caught:
+        Server([rig.service.table(), rig.service.table()])
+    assert caught.value.service == SERVICE
+
+
+async def test_one_server_serves_two_sockets(rig: Rig, tmp_path: Path) -> None:
+    with await listen_unix(UnixAddress(str(tmp_path / "second.sock"))) as second:
+        serving = asyncio.create_task(rig.server.serve(second.sock))  # awaited below
+        async with await rig.client() as a, await Client.connect(second.address.path) as b:
+            assert await call(a, "Echo", "a") == b"a"
+            assert await call(b, "Echo", "b") == b"b"
+            await rig.server.drain(PATIENCE_S)
+        await serving
+        await rig.serving
