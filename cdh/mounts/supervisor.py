@@ -148,6 +148,8 @@ class MountSupervisor:
         if self._tasks is None:
             raise MountFailedError(path, "internal", "the hub is stopping")
         mount = _Mount(launch, asyncio.get_running_loop().create_future())
+        # A failure whose caller has left is no news to anybody.
+        mount.started.add_done_callback(_retrieve)
         self._mounts[path] = mount
         mount.task = self._tasks.create_task(self._life(mount), name=f"mount {path}")
         try:
@@ -315,6 +317,11 @@ def _detach_own(path: str, fs_name: str) -> None:
             log.info("mount detached", mount_point=path)
     except (OSError, MountError) as error:
         log.error("mount not detached", mount_point=path, problem=str(error))  # noqa: TRY400
+
+
+def _retrieve(started: asyncio.Future[None]) -> None:
+    if not started.cancelled():
+        started.exception()
 
 
 async def _finish(task: asyncio.Task[None]) -> None:
