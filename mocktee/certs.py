@@ -22,7 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LOCAL_NAMES: Final = ("localhost", "*.localhost")
+# OpenSSL matches a wildcard only above two further labels, so buckets live below oss.localhost;
+# "*.localhost" serves clients that are less strict.
+LOCAL_NAMES: Final = ("localhost", "*.localhost", "oss.localhost", "*.oss.localhost")
 LOCAL_ADDRESSES: Final = ("127.0.0.1", "::1")
 LIFE: Final = datetime.timedelta(days=30)
 SKEW: Final = datetime.timedelta(hours=1)

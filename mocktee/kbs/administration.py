@@ -78,8 +78,7 @@ class Administration:
     async def register_reference_values(self, request: web.Request) -> web.Response:
         """POST /kbs/v0/reference-value."""
         self._check(request, "reference-value")
-        for name, values in parse_registration(await request.read()).items():
-            self.references.register(name, values)
+        self.references.register(parse_registration(await request.read()))
         return web.Response(content_type="application/json")
 
     async def get_reference_value(self, request: web.Request) -> web.Response:

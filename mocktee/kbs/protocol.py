@@ -18,7 +18,6 @@ from mocktee.kbs.errors import (
     AuthRefusedError,
     EncryptionFailedError,
     EvidenceRefusedError,
-    PluginFailedError,
     PolicyDeniedError,
     PolicyEngineError,
     TokenMissingError,
@@ -157,17 +156,6 @@ class KbsProtocol:
         if scheme.lower() != "bearer" or not token:
             raise TokenMissingError
         return token.strip()
-
-
-def path_segments(request: web.Request) -> list[str]:
-    """Return the segments behind the plugin's name, as they were sent."""
-    raw = request.match_info["path"]
-    return raw.split("/") if raw else []
-
-
-def refuse_method(request: web.Request) -> web.Response:
-    """Refuse a method that the resource plugin does not have."""
-    raise PluginFailedError(f"method {request.method} is not supported")
 
 
 def _status_of(claims: dict[str, Json]) -> str:

@@ -25,15 +25,13 @@ class ReferenceValues:
     def __init__(self) -> None:
         self._values: dict[str, tuple[str, ...]] = {}
 
-    def register(self, name: str, values: Sequence[str]) -> None:
-        """Replace the good values of one name. Raises :class:`ReferenceValueError`."""
-        if name not in COMPARABLE:
-            known = ", ".join(sorted(COMPARABLE))
-            raise ReferenceValueError(f"{name[:64]!r} is not compared; names are {known}")
-        if len(values) > MAX_VALUES:
-            raise ReferenceValueError(f"{name} has more than {MAX_VALUES} values")
-        normal = values if name == TCB_STATUS else [value.lower() for value in values]
-        self._values[name] = tuple(normal)
+    def register(self, values: Mapping[str, Sequence[str]]) -> None:
+        """Replace the good values of some names, or of none: raises :class:`ReferenceValueError`.
+
+        Values are hex, but for ``tcb_status``. An empty sequence ends the comparison of its name.
+        """
+        normal = {name: _normal(name, texts) for name, texts in values.items()}
+        self._values.update(normal)
 
     def get(self, name: str) -> tuple[str, ...]:
         """Return the good values of one name; empty when nothing is registered."""
@@ -58,6 +56,15 @@ def parse_registration(body: bytes) -> dict[str, list[str]]:
     except ValueError as error:
         raise ReferenceValueError(f"Failed to register reference value: {error}") from error
     return {name: _texts(name, value) for name, value in values.items()}
+
+
+def _normal(name: str, texts: Sequence[str]) -> tuple[str, ...]:
+    if name not in COMPARABLE:
+        known = ", ".join(sorted(COMPARABLE))
+        raise ReferenceValueError(f"{name[:64]!r} is not compared; names are {known}")
+    if len(texts) > MAX_VALUES:
+        raise ReferenceValueError(f"{name} has more than {MAX_VALUES} values")
+    return tuple(texts if name == TCB_STATUS else [text.lower() for text in texts])
 
 
 def _texts(name: str, value: Json) -> list[str]:

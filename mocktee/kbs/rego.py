@@ -7,6 +7,7 @@ it gets, is the caller's.
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from mocktee.kbs.errors import PolicyEngineError
 SHIPPED: Final = ("allow_all", "deny_all", "affirming", "default", "appraisal")
 MAX_COMPILED: Final = 64  # one entry per distinct data document
 MAX_TEXT: Final = 256 * 1024  # characters of a policy
+_ERROR_MESSAGE: Final = re.compile(r"\(errormsg \d+:([^)]*)\)")
 _FOLDER: Final = Path(__file__).parent / "policy_texts"
 
 
@@ -79,5 +81,5 @@ class RegoPolicy:
             interpreter.add_data_json(document)
             return interpreter, interpreter.build(self._query)
         except (regopy.RegoError, ValueError) as error:
-            cause = " ".join(str(error).split())
-            raise PolicyEngineError(f"policy does not compile: {cause[:256]}") from error
+            causes = _ERROR_MESSAGE.findall(str(error)) or ["no cause given"]
+            raise PolicyEngineError(f"policy does not compile: {causes[0][:256]}") from error

@@ -109,8 +109,7 @@ class MockKbs:
 
     def set_reference_values(self, **values: Sequence[str]) -> None:
         """Register good values, hex but for ``tcb_status``; an empty list ends the comparison."""
-        for name, good in values.items():
-            self.references.register(name, good)
+        self.references.register(values)
 
     async def aclose(self) -> None:
         """Stop listening, give live requests a second, close. Idempotent."""
