@@ -54,7 +54,7 @@ class TokenConfigs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[eventlog_config]``. ``directory`` is ours; log and intent lie in it."""
 
-    init_pcr: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] = 17
+    init_pcr: Annotated[int, msgspec.Meta(ge=0)] = 17
     enable_eventlog: bool = False
     eventlog_algorithm: Literal["sha384"] = "sha384"
     directory: AbsolutePath = "/run/attestation-agent"

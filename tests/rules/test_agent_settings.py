@@ -1,0 +1,276 @@
+"""Configuration, TEE detection, initdata and kinds of token."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from agent.__main__ import main
+from agent.config import DEFAULT_SOCKET, AgentConfig, kbs_url_of, load_config
+from agent.detection import require_tdx
+from agent.errors import InitdataError, InitdataMismatchError, TeeAbsentError, TokenKindError
+from agent.initdata import InitdataDigest, read_initdata
+from agent.tokens import TokenIssuer
+from kbs import AttestedSession, TeeKey, session_from_aa_json
+from lifecycle import SettingsError
+from secrecy import Secret
+from tdx.errors import MeasurementError
+from tdx.measurements import MeasurementRegisters
+from tests.ports.fake_registers import FakeRegisters
+from tests.ports.fake_tsm import FakeTsm
+
+REFERENCE = """
+[token_configs.kbs]
+url = "https://kbs.example:8080/"
+cert = "pem"
+tee_key_algorithm = "ECDH-ES+A256KW-P521"
+[token_configs.coco_as]
+url = "http://as.example"
+[eventlog_config]
+init_pcr = 8
+enable_eventlog = true
+eventlog_algorithm = "sha384"
+[log]
+level = "trace"
+[tee]
+report_path = "/mnt/tsm/report"
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "aa.toml"
+    path.write_text(text)
+    return path
+
+
+def test_keys_of_the_reference_and_our_own(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, REFERENCE), {})
+    kbs = config.token_configs.kbs
+    assert kbs is not None
+    assert (kbs.url, kbs.cert) == ("https://kbs.example:8080/", "pem")
+    assert config.eventlog_config.enable_eventlog
+    assert config.eventlog_config.init_pcr == 8
+    assert config.log.journal_level == "debug"
+    assert config.tee.report_path == "/mnt/tsm/report"
+    assert config.tee.ccel_path == "/sys/firmware/acpi/tables/data/CCEL"
+    assert config.socket == DEFAULT_SOCKET
+
+
+def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, ""), {})
+    assert config == AgentConfig()
+    assert config.tee.report_path == "/sys/kernel/config/tsm/report"
+    assert config.tee.measurements_path == "/sys/devices/virtual/misc/tdx_guest/measurements"
+    assert config.eventlog_config.directory == "/run/attestation-agent"
+    assert (config.eventlog_config.init_pcr, config.eventlog_config.enable_eventlog) == (17, False)
+    assert config.log.journal_level == "warning"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sokcet = 'unix:///x'",
+        "[token_configs.kbs]\ncert = 'x'",
+        "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-768+A192KW'",
+        "[token_configs.other]\nurl = 'x'",
+        "[eventlog_config]\ninit_pcr = -1",
+        "[eventlog_config]\neventlog_algorithm = 'sha256'",
+        "[log]\nlevel = 'loud'",
+        "[tee]\nreport_path = 'relative'",
+        "[tee]\nquote_seconds = 0",
+        "not toml",
+    ],
+)
+def test_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError):
+        load_config(written(tmp_path, text), {})
+
+
+def test_a_file_that_cannot_be_read_is_no_default(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load_config(tmp_path / "absent.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("environ", "cmdline", "url"),
+    [
+        ({}, "quiet", None),
+        ({}, "quiet agent.aa_kbc_params=cc_kbc::http://k:8080 x=y\n", "http://k:8080"),
+        (
+            {},
+            "agent.aa_kbc_params=cc_kbc::http://a agent.aa_kbc_params=cc_kbc::http://b",
+            "http://b",
+        ),
+        ({"AA_KBC_PARAMS": "cc_kbc::http://e"}, "agent.aa_kbc_params=cc_kbc::http://k", "http://e"),
+        ({"AA_KBC_PARAMS": "offline_fs_kbc::"}, "agent.aa_kbc_params=cc_kbc::http://k", None),
+    ],
+    ids=["none", "command line", "last one", "environment first", "another kind"],
+)
+def test_the_kbs_without_a_file(
+    tmp_path: Path, environ: dict[str, str], cmdline: str, url: str | None
+) -> None:
+    (tmp_path / "cmdline").write_text(cmdline)
+    kbs = load_config(None, environ, tmp_path / "cmdline").token_configs.kbs
+    assert (kbs.url if kbs else None) == url
+
+
+def test_a_file_switches_the_command_line_off(tmp_path: Path) -> None:
+    config = load_config(written(tmp_path, "[log]\nlevel='info'"), {"AA_KBC_PARAMS": "cc_kbc::x"})
+    assert config.token_configs.kbs is None
+
+
+@pytest.mark.parametrize("params", ["", "cc_kbc", "cc_kbc:http://x", "::x", "cc_kbc::http://[::1]"])
+def test_malformed_kbc_params(params: str) -> None:
+    with pytest.raises(SettingsError, match="kind::url"):
+        kbs_url_of(params, "test")
+
+
+def test_an_unreadable_command_line_is_not_absence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_config(None, {}, tmp_path / "cmdline")
+
+
+def test_detection_leaves_no_entry() -> None:
+    tsm = FakeTsm()
+    require_tdx(tsm)
+    assert tsm.table == {}
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENXIO, errno.EACCES, errno.EBUSY])
+def test_no_tee_is_one_clear_error(code: int) -> None:
+    tsm = FakeTsm()
+    tsm.fail("mkdir", code)
+    with pytest.raises(TeeAbsentError, match=errno.errorcode[code]) as caught:
+        require_tdx(tsm)
+    assert "`sample`" in caught.value.hint
+
+
+def test_another_tee_is_named() -> None:
+    tsm = FakeTsm(provider=b"sev_guest\n")
+    with pytest.raises(TeeAbsentError, match="expected Intel TDX, got provider 'sev_guest'"):
+        require_tdx(tsm)
+    assert tsm.table == {}
+
+
+def document(algorithm: str) -> bytes:
+    return f'version = "0.1.0"\r\nalgorithm = "{algorithm}"\n[data]\n"aa.toml" = "x"\n'.encode()
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_initdata_is_hashed_as_delivered_and_fitted_to_48_bytes(
+    tmp_path: Path, algorithm: str
+) -> None:
+    (tmp_path / "initdata.toml").write_bytes(document(algorithm))
+    digest = read_initdata(tmp_path / "initdata.toml")
+    plain = hashlib.new(algorithm, document(algorithm)).digest()
+    assert digest == InitdataDigest(algorithm, plain)
+    fitted = plain[:48] + bytes(max(0, 48 - len(plain)))
+    assert digest.as_register() == fitted
+    assert InitdataDigest.of_base64(base64.b64encode(plain).decode()) == digest
+    digest.require(FakeRegisters(fixed={"mrconfigid": fitted}))
+
+
+def test_initdata_mismatch_shows_both_values() -> None:
+    digest = InitdataDigest.of_document(document("sha256"))
+    got = b"\x11" * 48
+    with pytest.raises(InitdataMismatchError) as caught:
+        digest.require(FakeRegisters(fixed={"mrconfigid": got}))
+    assert digest.as_register().hex() in str(caught.value)
+    assert got.hex() in str(caught.value)
+    with pytest.raises(InitdataMismatchError, match="no initdata was bound"):
+        digest.require(FakeRegisters(fixed={"mrconfigid": bytes(48)}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff",
+        b"algorithm = 'sha256'",
+        b"version = '0.2.0'\nalgorithm = 'sha256'",
+        b"version = '0.1.0'\nalgorithm = 'sha-256'",
+        b"version = '0.1.0'\nalgorithm = 'md5'",
+        b"version = '0.1.0'\nalgorithm = 'sha256'\n[data]\nx = 1",
+    ],
+)
+def test_documents_that_are_none(text: bytes) -> None:
+    with pytest.raises(InitdataError):
+        InitdataDigest.of_document(text)
+
+
+@pytest.mark.parametrize("text", ["", "!", "AAAA", base64.b64encode(bytes(33)).decode()])
+def test_digests_that_are_none(text: str) -> None:
+    with pytest.raises(InitdataError):
+        InitdataDigest.of_base64(text)
+
+
+def test_a_check_that_cannot_be_made_is_not_passed(tmp_path: Path) -> None:
+    digest = InitdataDigest.of_document(document("sha256"))
+    with pytest.raises(InitdataError, match="cannot be checked"):
+        digest.require(MeasurementRegisters(tmp_path))
+    (tmp_path / "mrconfigid").mkdir()
+    with pytest.raises(MeasurementError, match="EISDIR"):
+        digest.require(MeasurementRegisters(tmp_path))
+    with pytest.raises(InitdataError, match="No such file"):
+        read_initdata(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-c", "/nonexistent/aa.toml"], "No such file"),
+        (["-c", "AA", "--attestation_sock", "/no/scheme"], "unix:///absolute/path"),
+        (["-c", "AA", "--initdata-digest", "x"], "not standard base64"),
+        (["-c", "AA", "--initdata-toml", "/nonexistent/i"], "No such file"),
+    ],
+)
+def test_start_up_errors_are_one_line_and_exit_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], text: str
+) -> None:
+    path = str(written(tmp_path, ""))
+    assert main([path if a == "AA" else a for a in arguments]) == 1
+    message = capsys.readouterr().err
+    assert text in message
+    assert message.count("\n") == 1
+
+
+class FixedSessions:
+    """A session source that renews when the present session is called refused."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.present = self._make()
+
+    def _make(self) -> AttestedSession:
+        self.made += 1
+        claims = base64.urlsafe_b64encode(b'{"n":%d}' % self.made).rstrip(b"=").decode()
+        return AttestedSession(Secret(f"e30.{claims}.c2ln"), TeeKey.generate(), None)
+
+    async def session(self, refused: AttestedSession | None = None) -> AttestedSession:
+        if refused is not None and refused.token_id == self.present.token_id:
+            self.present = self._make()
+        return self.present
+
+
+async def test_a_refused_token_is_replaced_and_another_is_not() -> None:
+    sessions = FixedSessions()
+    issuer = TokenIssuer(sessions)
+    first = session_from_aa_json((await issuer.token("kbs")).reveal())
+    again = session_from_aa_json((await issuer.token("kbs", "00" * 32)).reveal())
+    assert again.token_id == first.token_id
+    other = session_from_aa_json((await issuer.token("kbs", first.token_id)).reveal())
+    assert other.token_id != first.token_id
+    # A second caller with the same refused token gets the session made for the first.
+    await issuer.token("kbs", first.token_id)
+    assert sessions.made == 2
+
+
+@pytest.mark.parametrize("kind", ["coco_as", "", "KBS", "x" * 999])
+async def test_other_kinds_of_token_are_refused_by_name(kind: str) -> None:
+    with pytest.raises(TokenKindError) as caught:
+        await TokenIssuer(FixedSessions()).token(kind)
+    assert repr(kind[:64]) in str(caught.value)
