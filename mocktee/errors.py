@@ -30,6 +30,15 @@ class PkiStateError(MockTeeError):
         super().__init__(f"load the mock PKI from {path}: {reason}; make one with MockPki.save")
 
 
+class MountPointError(MockTeeError):
+    """The mock file system cannot go where it was told to."""
+
+    def __init__(self, path: str, reason: str, *, hint: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"mount the mock TSM on {path}: {reason}; {hint}")
+
+
 class FaultSpecError(MockTeeError):
     """A control request names a fault, register or value that does not exist."""
 
@@ -56,3 +65,13 @@ class TsmProcessError(MockTeeError):
         self.stderr = stderr
         tail = f"; its last words: {stderr}" if stderr else ""
         super().__init__(f"{attempted}: {reason}{tail}")
+
+
+class HarnessError(MockTeeError):
+    """The harness could not start, lost a process, or could not clean up."""
+
+    def __init__(self, attempted: str, got: str, *, hint: str = "") -> None:
+        self.attempted = attempted
+        self.got = got
+        self.hint = hint
+        super().__init__(f"{attempted}: {got}" + (f"; {hint}" if hint else ""))

@@ -25,6 +25,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--region", help="region for version 4 signatures")
     parser.add_argument("--tls-cert", type=Path, help="PEM chain; makes the endpoint https")
     parser.add_argument("--tls-key", type=Path, help="PEM private key")
+    parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
     arguments = parser.parse_args(argv)
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         parser.error("--tls-cert and --tls-key go together")
@@ -41,6 +42,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if arguments.lifeline_fd is not None:
+        loop.add_reader(arguments.lifeline_fd, stop.set)  # nothing is ever written to it
     host, _, port = arguments.listen.rpartition(":")
     if not port.isdigit():
         raise MockOssSettingsError(arguments.listen, "not HOST:PORT")

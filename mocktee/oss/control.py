@@ -6,6 +6,8 @@ directory may steer the server. The server itself listens on loopback only.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import json
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from aiohttp import web
 from mocktee.oss.authentication import AccessKey
 from mocktee.oss.errors import MockOssSettingsError, OssAnswerError
 from mocktee.oss.faults import Fault
+from mocktee.oss.objects import StoredObject
 from mocktee.oss.receiving import receive_document
 
 if TYPE_CHECKING:
@@ -58,12 +61,15 @@ class ControlInterface:
                 server.add_bucket(_text(await _json(request), "name"))
             case "POST", "keys":
                 server.add_access_key(_access_key(await _json(request)))
-            case "PUT", "objects":
-                bucket, _, key = rest.partition("/")
-                server.put(bucket, key, await receive_document(request.content, MAX_CONTROL_BYTES))
+            case "POST", "objects":
+                for key, content in _contents(await _json(request)):
+                    server.put(rest, key, content)
             case "GET", "objects":
                 bucket, _, key = rest.partition("/")
                 return web.Response(body=server.get(bucket, key))
+            case "GET", "stored":
+                bucket, _, key = rest.partition("/")
+                return _answer(200, _described(server.stored(bucket, key)))
             case _:
                 return _answer(404, {"error": "no such control call"})
         return _answer(200, {"ok": True})
@@ -83,6 +89,27 @@ async def _json(request: web.BaseRequest) -> object:
 def _faults(value: object) -> list[Fault]:
     """One fault or a list of them."""
     return [Fault.from_json(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _contents(value: object) -> list[tuple[str, bytes]]:
+    """Keys and contents, the latter in base64."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise MockOssSettingsError("objects", "not an object of base64 texts")
+    try:
+        return [(key, base64.b64decode(text, validate=True)) for key, text in value.items()]
+    except binascii.Error as error:
+        raise MockOssSettingsError("objects", "not base64") from error
+
+
+def _described(stored: StoredObject) -> dict[str, object]:
+    return {
+        "key": stored.key,
+        "size": stored.size,
+        "etag": stored.etag,
+        "crc64": stored.crc64,
+        "type": str(stored.kind),
+        "headers": dict(stored.headers),
+    }
 
 
 def _text(value: object, name: str) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from mocktee.errors import MockTeeError
+
 STATUS_OF: Final[Mapping[str, int]] = {
     "AccessDenied": 403,
     "BadRequest": 400,
@@ -53,8 +55,17 @@ CLASS_OF: Final[Mapping[str, str]] = {
 }
 
 
-class MockOssError(Exception):
+class MockOssError(MockTeeError):
     """Base of everything this package raises on purpose."""
+
+
+class OssProcessError(MockOssError):
+    """The server's process did not start, died, or refused a control request."""
+
+    def __init__(self, attempted: str, got: str) -> None:
+        self.attempted = attempted
+        self.got = got
+        super().__init__(f"{attempted}: {got[:500]}")
 
 
 class OssAnswerError(MockOssError):

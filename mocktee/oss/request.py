@@ -43,6 +43,14 @@ class OssRequest:
         return self.headers.get(name)
 
 
+def virtual_bucket(host: str) -> str:
+    """The bucket that a Host header names, empty for path style."""
+    name = host.partition(":")[0]
+    if not name.endswith(VIRTUAL_HOST_SUFFIX):
+        return ""
+    return name.removesuffix(VIRTUAL_HOST_SUFFIX)
+
+
 def valid_bucket_name(name: str) -> bool:
     return _BUCKET_NAME.fullmatch(name) is not None
 
@@ -60,10 +68,8 @@ def decode_key(raw: str) -> str:
 
 def _address(path: str, host: str) -> tuple[str, str]:
     rest = path.removeprefix("/")
-    name = host.rpartition(":")[0] or host
-    if name.endswith(VIRTUAL_HOST_SUFFIX):
-        bucket, raw_key = name.removesuffix(VIRTUAL_HOST_SUFFIX), rest
-    else:
+    bucket, raw_key = virtual_bucket(host), rest
+    if not bucket:
         bucket, _, raw_key = rest.partition("/")
     if bucket and not valid_bucket_name(bucket):
         raise OssAnswerError("InvalidBucketName", "The specified bucket is not valid.")

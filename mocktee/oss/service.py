@@ -22,7 +22,7 @@ from mocktee.oss.errors import OssAnswerError
 from mocktee.oss.faults import Fault, FaultKind, FaultSwitch, first
 from mocktee.oss.objects import RESERVED_BUCKET, ObjectStore
 from mocktee.oss.operations import OPERATIONS, operation_of
-from mocktee.oss.request import OssRequest
+from mocktee.oss.request import OssRequest, virtual_bucket
 from mocktee.oss.sending import AnswerCutError, drop
 
 CONTROL_PATH: Final = f"/{RESERVED_BUCKET}/"
@@ -52,7 +52,8 @@ class OssService:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """The one entry point. A client that goes away, or is sent away, is no error here."""
         target = request.raw_path
-        if target.startswith(CONTROL_PATH) and self.control is not None:
+        virtual = virtual_bucket(request.headers.get("Host", ""))
+        if target.startswith(CONTROL_PATH) and not virtual and self.control is not None:
             return await self.control(request)
         request_id = new_request_id()
         try:

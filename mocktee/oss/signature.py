@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from mocktee.oss.request import OssRequest
 
@@ -81,6 +81,14 @@ def _v1_resource(request: OssRequest) -> str:
 def v1_signature(secret: str, string_to_sign: str) -> str:
     digest = hmac.digest(secret.encode(), _wire(string_to_sign), "sha1")
     return base64.b64encode(digest).decode()
+
+
+def v1_presigned_path(key_id: str, secret: str, request: OssRequest, expires: int) -> str:
+    """Path-style path and query that anybody may use until ``expires`` (unix seconds)."""
+    signature = v1_signature(secret, v1_string_to_sign(request, str(expires)))
+    fields = {"OSSAccessKeyId": key_id, "Expires": str(expires), "Signature": signature}
+    path = quote(f"/{request.bucket}/{request.key}", safe="/")
+    return f"{path}?{urlencode({**request.query, **fields})}"
 
 
 def v4_canonical_request(request: OssRequest, additional: Collection[str] = ()) -> str:
