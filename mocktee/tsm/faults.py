@@ -84,8 +84,8 @@ class Fault:
     def _set(self, parameter: str, value: object) -> None:
         match parameter, value:
             case "seconds", int() | float() if not isinstance(value, bool):
-                self.seconds = float(value)
-                accepted = 0 <= self.seconds <= MAX_SECONDS
+                accepted = 0 <= value <= MAX_SECONDS  # before float(), which overflows
+                self.seconds = float(value) if accepted else 0.0
             case "length", int() if not isinstance(value, bool):
                 self.length = value
                 accepted = 0 <= value <= MAX_LENGTH

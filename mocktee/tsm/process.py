@@ -25,6 +25,7 @@ import aiohttp
 from mocktee.errors import TsmProcessError
 from mocktee.td import ZERO_REGISTER
 from mocktee.tsm.layout import CCEL, CCEL_TABLE, MEASUREMENTS, REPORT_ROOT
+from mocktee.tsm.mounttable import is_mounted
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 8.0
@@ -46,8 +47,11 @@ class TsmSnapshot:
 class TsmProcess:
     """A running TSM process. Made by :meth:`start` only."""
 
-    def __init__(self, mount: Path, process: Process, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, mount: Path, control: Path, process: Process, session: aiohttp.ClientSession
+    ) -> None:
         self.mount = mount
+        self.control = control
         self.report_root = mount / REPORT_ROOT
         self.measurements = mount / MEASUREMENTS
         self.ccel = mount / CCEL
@@ -71,6 +75,8 @@ class TsmProcess:
         Raises :class:`TsmProcessError` if the process does not become ready. On every exit,
         cancellation included, the process is ended and reaped and the mount is gone.
         """
+        if is_mounted(mount):  # somebody else's: it must outlive this failure
+            raise TsmProcessError(f"start the TSM process on {mount}", "already mounted")
         arguments = (
             "--mount", str(mount), "--pki", str(pki_dir), "--control", str(control),
             "--latency", str(latency), "--mrconfigid", mrconfigid.hex(), "--lifeline-fd", "0",
@@ -82,7 +88,7 @@ class TsmProcess:
                 connector = aiohttp.UnixConnector(path=str(control))
                 timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
                 async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                    yield cls(mount, process, session)
+                    yield cls(mount, control, process, session)
             finally:
                 await _end(process, mount)
 
@@ -174,19 +180,6 @@ async def _end(process: Process, mount: Path) -> None:
     finally:
         if is_mounted(mount):
             await _unmount_lazily(mount)
-
-
-def is_mounted(mount: Path) -> bool:
-    """Look in the mount table only: touching a dead mount would block or fail."""
-    wanted = str(mount.absolute())
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        return any(_unescaped(line.split(" ")[4]) == wanted for line in table)
-
-
-def _unescaped(field: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(code, character)
-    return field
 
 
 async def _unmount_lazily(mount: Path) -> None:

@@ -15,17 +15,20 @@ from typing import Final
 import pyfuse3
 import pyfuse3.asyncio
 
+from mocktee.errors import MountPointError
 from mocktee.guard import refuse_beside_real_tee
 from mocktee.pki import MockPki
 from mocktee.td import TdState
 from mocktee.tsm.control import Control, control_socket
 from mocktee.tsm.faults import FaultQueue
 from mocktee.tsm.layout import CCEL, CCEL_TABLE, MEASUREMENTS, REPORT_ROOT
+from mocktee.tsm.mounttable import is_mounted
 from mocktee.tsm.operations import TsmOperations
 from mocktee.tsm.provider import TdxProvider
 from mocktee.tsm.subsystem import ReportSubsystem
 from mocktee.tsm.tree import Tree
 
+MAX_REQUESTS: Final = 512  # calls answered at once; those waiting for a quote count too
 DRAIN_SECONDS: Final = 2.0  # for calls in progress when the process is told to stop
 
 
@@ -49,6 +52,7 @@ async def serve(options: TsmOptions) -> None:
     ``OSError``.
     """
     refuse_beside_real_tee([str(options.mount)])
+    stop = _stop_event(options.lifeline_fd)  # before the mount: an early signal must find it
     td = TdState.booted(mrconfigid=options.mrconfigid)
     faults = FaultQueue()
     provider = TdxProvider(MockPki.load(options.pki), td, faults, options.latency_s)
@@ -56,14 +60,18 @@ async def serve(options: TsmOptions) -> None:
     operations = TsmOperations(Tree(td, subsystem), subsystem)
     with _mounted(operations, options.mount):
         async with control_socket(str(options.control), Control(td, subsystem)):
-            await _run_until_stopped(options, provider)
+            await _run_until_stopped(options, provider, stop)
 
 
 @contextlib.contextmanager
 def _mounted(operations: TsmOperations, mount: Path) -> Iterator[None]:
     """Hold the mount. pyfuse3 keeps its session in the module, so one per process."""
+    if is_mounted(mount):
+        raise MountPointError(str(mount), "already mounted", hint=f"run umount -l {mount} first")
     made = not mount.exists()
     mount.mkdir(parents=True, exist_ok=True)
+    if any(mount.iterdir()):
+        raise MountPointError(str(mount), "not empty", hint="name an empty or new directory")
     try:
         pyfuse3.asyncio.enable()
         mount_options = {"fsname=mocktee", "subtype=tsm"}  # without default_permissions
@@ -78,15 +86,22 @@ def _mounted(operations: TsmOperations, mount: Path) -> Iterator[None]:
                 mount.rmdir()
 
 
-async def _run_until_stopped(options: TsmOptions, provider: TdxProvider) -> None:
+def _stop_event(lifeline_fd: int | None) -> asyncio.Event:
+    """Set by a signal or by the end of the lifeline, whichever comes first."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    if options.lifeline_fd is not None:
-        _watch_lifeline(loop, options.lifeline_fd, stop)
+    if lifeline_fd is not None:
+        _watch_lifeline(loop, lifeline_fd, stop)
+    return stop
+
+
+async def _run_until_stopped(
+    options: TsmOptions, provider: TdxProvider, stop: asyncio.Event
+) -> None:
     async with asyncio.TaskGroup() as tasks:
-        fuse = tasks.create_task(pyfuse3.main())
+        fuse = tasks.create_task(pyfuse3.main(max_tasks=MAX_REQUESTS))
         fuse.add_done_callback(lambda _: stop.set())  # somebody unmounted us
         print(json.dumps(ready_line(options)), flush=True)
         await stop.wait()

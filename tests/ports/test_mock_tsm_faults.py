@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from mocktee.errors import TsmProcessError
@@ -137,3 +138,27 @@ async def test_bad_fault_is_refused_and_changes_nothing(
         await mock_tsm.set_faults([faults])
     assert [fault["kind"] for fault in (await mock_tsm.state()).faults] == ["no_memory"]
     await mock_tsm.clear_faults()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/faults", b"not json", 400),
+        ("/faults", b"[" * 5000, 400),
+        ("/faults", b"{}", 400),
+        ("/faults", b"[" + b"0," * 100 + b"0]", 400),
+        ("/faults", b" " * 100_000, 413),
+        ("/tamper", b'{"register": "rtmr1", "value": "00", "more": 1}', 400),
+        ("/tamper", b'{"register": 1, "value": "00"}', 400),
+        ("/nothing", b"", 404),
+    ],
+    ids=["text", "deep", "object", "many", "huge", "unknown-member", "wrong-type", "unknown-path"],
+)
+async def test_control_is_strict(mock_tsm: TsmProcess, path: str, body: bytes, status: int) -> None:
+    connector = aiohttp.UnixConnector(path=str(mock_tsm.control))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.post(f"http://tsm{path}", data=body) as response,
+    ):
+        assert response.status == status
+    assert (await mock_tsm.state()).faults == ()

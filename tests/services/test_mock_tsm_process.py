@@ -8,12 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-import aiohttp
 import pytest
 
 from mocktee.errors import TsmProcessError
 from mocktee.pki import MockPki
-from mocktee.tsm.process import TsmProcess, is_mounted
+from mocktee.tsm.mounttable import is_mounted
+from mocktee.tsm.process import TsmProcess
 from tests.conftest import ROOT
 from tests.ports.syscalls import opened, read
 
@@ -27,7 +27,16 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+async def _run(*arguments: str | Path) -> tuple[int | None, bytes]:
+    """The command to its end: exit code and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mocktee.tsm", *arguments, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, stderr = await process.communicate()
+    return process.returncode, stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 async def test_mount_and_socket_are_gone_after(
     tmp_path: Path, pki: Path, number: signal.Signals
 ) -> None:
@@ -98,21 +107,6 @@ async def test_stop_answers_a_quote_in_progress(tmp_path: Path, pki: Path) -> No
     assert not is_mounted(mount)
 
 
-async def test_latency_is_felt_by_each_quote(tmp_path: Path, pki: Path) -> None:
-    async with TsmProcess.start(tmp_path / "mount", pki, tmp_path / "control", latency=0.05) as tsm:
-
-        def quote() -> bytes:
-            entry = tsm.report_root / "one"
-            os.mkdir(entry)
-            with opened(entry / "inblob", os.O_WRONLY) as descriptor:
-                os.write(descriptor, bytes(64))
-            return read(entry / "outblob")
-
-        start = asyncio.get_running_loop().time()
-        await asyncio.to_thread(quote)
-        assert asyncio.get_running_loop().time() - start >= 0.05
-
-
 @pytest.mark.parametrize(
     ("mount", "pki_name", "words"),
     [
@@ -131,44 +125,29 @@ async def test_refusal_to_start_says_why(
     assert not is_mounted(where) and not (tmp_path / "control").exists()
 
 
+async def test_occupied_mount_points_are_refused(tmp_path: Path, pki: Path) -> None:
+    mount, control = tmp_path / "mount", tmp_path / "control"
+    async with TsmProcess.start(mount, pki, control):
+        with pytest.raises(TsmProcessError, match="already mounted"):
+            async with TsmProcess.start(mount, pki, tmp_path / "second"):
+                pass
+        code, stderr = await _run("--mount", mount, "--pki", pki, "--control", tmp_path / "second")
+        assert code == 1 and b"umount -l" in stderr
+        assert is_mounted(mount)
+    mount.mkdir()
+    (mount / "file").touch()
+    with pytest.raises(TsmProcessError, match="not empty"):
+        async with TsmProcess.start(mount, pki, control):
+            pass
+    assert (mount / "file").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--latency", "-1"), ("--latency", "nan"), ("--mrconfigid", "00"), ("--mrconfigid", "zz")],
     ids=["negative", "not-a-number", "short", "not-hex"],
 )
 async def test_wrong_arguments_exit_with_2(tmp_path: Path, arguments: tuple[str, str]) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mocktee.tsm", *arguments,
-        "--mount", str(tmp_path / "m"), "--pki", str(tmp_path), "--control", str(tmp_path / "c"),
-        cwd=ROOT, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    _, stderr = await process.communicate()
-    assert process.returncode == 2 and arguments[0].encode() in stderr
-
-
-@pytest.mark.parametrize(
-    ("path", "body", "status"),
-    [
-        ("/faults", b"not json", 400),
-        ("/faults", b"[" * 5000, 400),
-        ("/faults", b"{}", 400),
-        ("/faults", b"[" + b"0," * 100 + b"0]", 400),
-        ("/faults", b" " * 100_000, 413),
-        ("/tamper", b'{"register": "rtmr1", "value": "00", "more": 1}', 400),
-        ("/tamper", b'{"register": 1, "value": "00"}', 400),
-        ("/nothing", b"", 404),
-    ],
-    ids=["text", "deep", "object", "many", "huge", "unknown-member", "wrong-type", "unknown-path"],
-)
-async def test_control_is_strict(
-    tmp_path: Path, pki: Path, path: str, body: bytes, status: int
-) -> None:
-    control = tmp_path / "control"
-    async with TsmProcess.start(tmp_path / "mount", pki, control) as tsm:
-        connector = aiohttp.UnixConnector(path=str(control))
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.post(f"http://tsm{path}", data=body) as response,
-        ):
-            assert response.status == status
-        assert (await tsm.state()).faults == ()
+    places = ("--mount", tmp_path / "m", "--pki", tmp_path, "--control", tmp_path / "c")
+    code, stderr = await _run(*places, *arguments)
+    assert code == 2 and arguments[0].encode() in stderr
