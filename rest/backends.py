@@ -1,0 +1,191 @@
+"""Who answers: ports for resources and attestation, and their ttRPC adapters.
+
+An adapter keeps one connection, made at the first request, and connects anew once when it turns
+out to be lost. Adapters that call the services in the same process live with the composition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from lifecycle import UnixAddress
+from protos.stubs import AttestationAgentStub, GetResourceStub
+from rest.errors import (
+    CONNECT_FAILED,
+    FAILED_AFTER_RECONNECT,
+    REQUEST_FAILED,
+    BackendError,
+)
+from secrecy import Secret
+from ttrpc import Client, ConnectionLostError, DeadlineError, TtrpcError
+
+CALL_SECONDS: Final = 50.0  # the reference's limit for one call
+CONNECT_SECONDS: Final = 5.0
+T = TypeVar("T")
+
+
+class ResourceBackend(Protocol):
+    """The data hub, as far as REST needs it. Raises :class:`BackendError`."""
+
+    async def get_resource(self, uri: str) -> Secret:
+        """Return the resource that the unchecked ``uri`` names."""
+        ...
+
+
+class AttestationBackend(Protocol):
+    """The attestation agent, as far as REST needs it. Raises :class:`BackendError`."""
+
+    async def token(self, token_type: str) -> Secret:
+        """Return a token; of type ``kbs`` it comes with the private TEE key."""
+        ...
+
+    async def evidence(self, runtime_data: bytes) -> bytes: ...
+
+    async def additional_evidence(self, runtime_data: bytes) -> bytes: ...
+
+    async def extend(self, domain: str, operation: str, content: str) -> int:
+        """Measure an event; return 0 done, 1 not supported or 2 not enabled."""
+        ...
+
+    async def tee(self) -> str: ...
+
+    async def additional_tees(self) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The two that answer. A server without a feature never calls the one behind it."""
+
+    resources: ResourceBackend
+    attestation: AttestationBackend
+
+
+class TtrpcLink:
+    """One connection to a service, shared by all requests."""
+
+    def __init__(self, service: str, address: UnixAddress) -> None:
+        """``service`` is the name the reference uses in its texts."""
+        self._service = service
+        self._address = address
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+
+    async def call(self, make: Callable[[Client], Awaitable[T]]) -> T:
+        """Run ``make`` on the connection; once more on a new one if the connection was lost.
+
+        Raises :class:`BackendError` with the reference's text and the peer's cause.
+        """
+        client, was_open = await self._connected()
+        try:
+            return await make(client)
+        except ConnectionLostError as error:
+            await self._drop(client)
+            if not was_open:
+                raise BackendError(REQUEST_FAILED, str(error)) from error
+        except TtrpcError as error:
+            raise BackendError(REQUEST_FAILED, _cause(error)) from error
+        client, _ = await self._connected()
+        try:
+            return await make(client)
+        except TtrpcError as error:
+            raise BackendError(FAILED_AFTER_RECONNECT, _cause(error)) from error
+
+    async def aclose(self) -> None:
+        if self._client is not None:
+            await self._drop(self._client)
+
+    async def _connected(self) -> tuple[Client, bool]:
+        """Return the connection, and whether it was there before."""
+        async with self._connecting:
+            if self._client is not None:
+                return self._client, True
+            try:
+                self._client = await Client.connect(self._address.path, timeout_s=CONNECT_SECONDS)
+            except TtrpcError as error:
+                outer = CONNECT_FAILED.format(service=self._service, address=self._address)
+                raise BackendError(outer, str(error)) from error
+            return self._client, False
+
+    async def _drop(self, client: Client) -> None:
+        if self._client is client:
+            self._client = None
+        await client.aclose()
+
+
+def _cause(error: TtrpcError) -> str:
+    if isinstance(error, DeadlineError):
+        return f"no reply within {CALL_SECONDS:g} s"
+    return str(error)
+
+
+class TtrpcResources:
+    """Resources from a data hub's socket."""
+
+    def __init__(self, address: UnixAddress) -> None:
+        self._link = TtrpcLink("CDH", address)
+
+    async def get_resource(self, uri: str) -> Secret:
+        reply = await self._link.call(
+            lambda client: GetResourceStub(client).get_resource(uri, timeout_s=CALL_SECONDS)
+        )
+        return Secret(reply.Resource)
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
+
+
+class TtrpcAttestation:
+    """Attestation from an attestation agent's socket."""
+
+    def __init__(self, address: UnixAddress) -> None:
+        self._link = TtrpcLink("Attestation Agent", address)
+
+    async def token(self, token_type: str) -> Secret:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).get_token(
+                token_type, timeout_s=CALL_SECONDS
+            )
+        )
+        return Secret(reply.Token)
+
+    async def evidence(self, runtime_data: bytes) -> bytes:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).get_evidence(
+                runtime_data, timeout_s=CALL_SECONDS
+            )
+        )
+        return reply.Evidence
+
+    async def additional_evidence(self, runtime_data: bytes) -> bytes:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).get_additional_evidence(
+                runtime_data, timeout_s=CALL_SECONDS
+            )
+        )
+        return reply.Evidence
+
+    async def extend(self, domain: str, operation: str, content: str) -> int:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).extend_runtime_measurement(
+                domain, operation, content, timeout_s=CALL_SECONDS
+            )
+        )
+        return int(reply.Result)
+
+    async def tee(self) -> str:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).get_tee_type(timeout_s=CALL_SECONDS)
+        )
+        return reply.tee
+
+    async def additional_tees(self) -> list[str]:
+        reply = await self._link.call(
+            lambda client: AttestationAgentStub(client).get_additional_tees(timeout_s=CALL_SECONDS)
+        )
+        return list(reply.additional_tees)
+
+    async def aclose(self) -> None:
+        await self._link.aclose()
