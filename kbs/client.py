@@ -214,7 +214,8 @@ class KbsClient:
                 body=body,
                 max_bytes=max_bytes,
                 max_error_bytes=self._limits.error_bytes,
-                seconds=max(min(self._limits.request_seconds, deadline - now()), 0.0),
+                seconds=self._limits.request_seconds,
+                deadline=deadline,
                 attempted=attempted,
             )
             if answer.status == 200:

@@ -138,7 +138,7 @@ class AttestationRefusedError(KbsRefusedError):
 
     summary = "attestation refused"
     default_hint = (
-        "the KBS gives the cause (nonce, quote, register, reference value) in its own log only"
+        "look in the log of the KBS for the cause: nonce, quote, register or reference value"
     )
 
     expected_version: str | None = None

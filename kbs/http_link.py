@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 USER_AGENT: Final = "confidential-guest-kbs-client/0.1.0"
 CHUNK_BYTES: Final = 64 * 1024
-MAX_CONNECTIONS: Final = 8  # to the one KBS; more requests than that wait for each other
+MAX_CONNECTIONS: Final = 8  # to the one KBS; more requests than that wait for their turn
 KEEPALIVE_SECONDS: Final = 15.0
 
 
@@ -54,6 +54,7 @@ class HttpLink:
         # Plain http only where the configuration itself says http://: nothing redirects there.
         self._ssl = tls.context() if self.base_url.startswith("https://") else None
         self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def send(
         self,
@@ -65,45 +66,46 @@ class HttpLink:
         max_bytes: int,
         max_error_bytes: int,
         seconds: float,
+        deadline: float,
         attempted: str,
     ) -> Answer:
         """Send one request and return the whole answer.
 
         ``target`` is the escaped path and query below the base URL. A body of status 200 may
         have ``max_bytes``, else :class:`~kbs.errors.AnswerTooLongError`; any other is cut at
-        ``max_error_bytes``, since its status says enough. Takes ``seconds`` at most. Raises
-        :class:`~kbs.errors.KbsError`. Cancellation closes the connection.
+        ``max_error_bytes``, since its status says enough. The exchange takes ``seconds`` at
+        most; they do not run while it waits for its turn, but ``deadline`` (loop time) counts
+        always. Raises :class:`~kbs.errors.KbsError`. Cancellation closes the connection.
         """
         if self._session is None:
             # aiohttp takes 0.2 s to import, most of what a start may take; a process that only
             # reads URIs or sessions (and one that waits for its first request) does not need it
             # yet. In a thread, because the loop serves others meanwhile.
             await asyncio.to_thread(importlib.import_module, "aiohttp")
-        session = self._session or self._open_session()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout_at(deadline), self._turns:
+                started = loop.time()
+                async with (
+                    asyncio.timeout(seconds),
+                    _translated(attempted),
+                    self._request(method, target, headers, body) as response,
+                ):
+                    _refuse_surprises(response, attempted)
+                    return await _read_answer(response, max_bytes, max_error_bytes, attempted)
+        except TimeoutError:
+            waited = min(seconds, max(deadline - started, 0.0))
+            raise KbsTimeoutError(waited, attempted=attempted) from None
+
+    def _request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         from yarl import URL
 
         url = URL(f"{self.base_url}{target}", encoded=True)
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                _translated(attempted),
-                session.request(
-                    method, url, headers=headers, data=body, allow_redirects=False
-                ) as response,
-            ):
-                _refuse_surprises(response, attempted)
-                if response.status == 200:
-                    content = await _read_whole(response, max_bytes, attempted)
-                else:
-                    content = await _read_start(response, max_error_bytes)
-                return Answer(
-                    status=response.status,
-                    body=content,
-                    retry_after=_retry_after(response.headers.get("Retry-After")),
-                    set_cookies=tuple(response.headers.getall("Set-Cookie", ())),
-                )
-        except TimeoutError:
-            raise KbsTimeoutError(seconds, attempted=attempted) from None
+        session = self._session or self._open_session()
+        return session.request(method, url, headers=headers, data=body, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -161,6 +163,21 @@ def _refuse_surprises(response: aiohttp.ClientResponse, attempted: str) -> None:
             attempted=attempted,
             hint="switch compression off in the proxy before the KBS",
         )
+
+
+async def _read_answer(
+    response: aiohttp.ClientResponse, max_bytes: int, max_error_bytes: int, attempted: str
+) -> Answer:
+    if response.status == 200:
+        content = await _read_whole(response, max_bytes, attempted)
+    else:
+        content = await _read_start(response, max_error_bytes)
+    return Answer(
+        status=response.status,
+        body=content,
+        retry_after=_retry_after(response.headers.get("Retry-After")),
+        set_cookies=tuple(response.headers.getall("Set-Cookie", ())),
+    )
 
 
 async def _read_whole(response: aiohttp.ClientResponse, limit: int, attempted: str) -> bytes:

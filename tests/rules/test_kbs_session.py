@@ -117,7 +117,7 @@ async def test_an_ended_session_is_not_handed_out() -> None:
     attester = Attester(time)
     keeper = keeper_of(attester)
     first = await keeper.session()
-    assert keeper.expires_at == time.now + LIFE
+    assert first.expires_at == time.now + LIFE
     await time.advance(LIFE)
     assert keeper.current is None
     assert keeper.renew_at is None
