@@ -35,7 +35,7 @@ class FaultKind(StrEnum):
     EMPTY = "empty"  # success with nothing, as kernels before the EIO fix
     TRUNCATED = "truncated"  # the first `length` bytes of the quote
     TRAILING = "trailing"  # `length` zero bytes after the quote
-    CORRUPT = "corrupt"  # one bit flipped, in the byte at `length`
+    CORRUPT = "corrupt"  # one bit flipped, in the byte at `offset`
     STALE = "stale"  # the previous quote, or somebody else's if there is none
     WRONG_REPORT_DATA = "wrong_report_data"  # soundly signed, other report data
     GENERATION_RACE = "generation_race"  # a rival stores before the quote is made
@@ -51,7 +51,7 @@ PARAMETERS: Final[dict[FaultKind, str]] = {
     FaultKind.SLOW: "seconds",
     FaultKind.TRUNCATED: "length",
     FaultKind.TRAILING: "length",
-    FaultKind.CORRUPT: "length",
+    FaultKind.CORRUPT: "offset",
     FaultKind.WRONG_PROVIDER: "provider",
 }
 
@@ -64,6 +64,7 @@ class Fault:
     count: int | None = 1
     seconds: float = 1.0
     length: int = 100
+    offset: int = 568  # the report data in a version 4 quote
     provider: str = "sev_guest"
 
     @classmethod
@@ -86,8 +87,8 @@ class Fault:
             case "seconds", int() | float() if not isinstance(value, bool):
                 accepted = 0 <= value <= MAX_SECONDS  # before float(), which overflows
                 self.seconds = float(value) if accepted else 0.0
-            case "length", int() if not isinstance(value, bool):
-                self.length = value
+            case "length" | "offset", int() if not isinstance(value, bool):
+                setattr(self, parameter, value)
                 accepted = 0 <= value <= MAX_LENGTH
             case "provider", str():
                 self.provider = value

@@ -100,7 +100,7 @@ class TdxProvider:
                 return self._sign(report_data) + bytes(fault.length)
             case FaultKind.CORRUPT:
                 quote = bytearray(self._sign(report_data))
-                quote[fault.length % len(quote)] ^= 1
+                quote[fault.offset % len(quote)] ^= 1
                 return bytes(quote)
             case _:
                 raise AssertionError(fault.kind)

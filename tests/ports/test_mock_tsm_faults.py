@@ -79,7 +79,7 @@ FAULTS: list[tuple[dict[str, object], Callable[[Path], None]]] = [
     ({"kind": "empty"}, reads(lambda quote: quote == b"")),
     ({"kind": "truncated", "length": 700}, reads(lambda quote: len(quote) == 700)),
     ({"kind": "trailing", "length": 70}, reads(lambda quote: quote.endswith(bytes(70)))),
-    ({"kind": "corrupt", "length": 0}, reads(lambda quote: quote[0] == 5)),
+    ({"kind": "corrupt", "offset": 0}, reads(lambda quote: quote[0] == 5)),
     ({"kind": "stale"}, reads(lambda quote: len(quote) > 4000)),
     ({"kind": "wrong_report_data"}, reads(lambda quote: quote[REPORT_DATA] != DATA)),
     ({"kind": "debug_td"}, reads(lambda quote: quote[ATTRIBUTES][0] & 1)),

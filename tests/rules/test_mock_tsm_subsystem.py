@@ -30,7 +30,7 @@ JSON = st.recursive(
 )
 FAULT_LIKE = st.fixed_dictionaries(
     {"kind": st.sampled_from(list(FaultKind)) | st.text(max_size=9)},
-    optional={"count": JSON, "seconds": JSON, "length": JSON, "provider": JSON},
+    optional={"count": JSON, "seconds": JSON, "length": JSON, "offset": JSON, "provider": JSON},
 )
 
 
