@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import os
 import ssl
@@ -127,7 +128,7 @@ class OssProcess:
             async with self._session.request(
                 method,
                 f"{self.endpoint}/mock/{path}",
-                data=None if body is None else json.dumps(body).encode(),
+                data=None if body is None else io.BytesIO(json.dumps(body).encode()),
                 headers={TOKEN_HEADER: self._token},
                 allow_redirects=False,
             ) as response:
