@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from mocktee.errors import MockTeeError
+from mocktee.kbs.admin import load_admin_key
 from mocktee.kbs.server import KbsOptions, MockKbs
 from mocktee.pki import MockPki
 
@@ -32,6 +33,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--token-seconds", type=int, default=300, help="life of tokens")
     parser.add_argument("--session-seconds", type=float, default=300.0, help="life of sessions")
     parser.add_argument("--body-limit", type=int, default=2 * 1024 * 1024, help="bytes of a body")
+    parser.add_argument(
+        "--admin-key", action="append", default=[], type=Path, help="PEM public key of an admin"
+    )
     parser.add_argument("--terse-refusals", action="store_true", help="hide reasons, as Trustee")
     parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
     return parser.parse_args(arguments)
@@ -49,6 +53,7 @@ def options_of(arguments: argparse.Namespace) -> KbsOptions:
         session_seconds=arguments.session_seconds,
         body_limit=arguments.body_limit,
         verbose_refusals=not arguments.terse_refusals,
+        admin_keys=[load_admin_key(path) for path in arguments.admin_key],
     )
 
 

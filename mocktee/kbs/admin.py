@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mocktee.certs import write_private
 from mocktee.kbs.errors import MalformedError
@@ -21,6 +22,16 @@ ROLE: Final = "admin"
 TOKEN_LIFE: Final = 30 * 24 * 3600  # seconds
 LEEWAY: Final = 60  # seconds
 _SCHEME: Final = "bearer "
+
+
+def load_admin_key(path: Path) -> VerifyingKey:
+    """Read a PEM public key, Ed25519 or EC P-256. Raises ``ValueError`` on another kind."""
+    key = load_pem_public_key(path.read_bytes())
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    raise MalformedError(f"{path} holds neither an Ed25519 nor an EC P-256 public key")
 
 
 class AdminAuthority:

@@ -59,11 +59,15 @@ def compact_json(value: Json) -> bytes:
 
 
 def parse_json(data: bytes) -> Json:
-    """Parse one JSON value. Raises ``ValueError`` on bad text, duplicate members, deep nesting."""
+    """Parse one JSON value, as strictly as serde_json and with members unique.
+
+    Raises ``ValueError`` on bad text, deep nesting, and surrogates that stand alone.
+    """
     try:
         value: Json = json.loads(
             data, object_pairs_hook=_unique_members, parse_constant=_refuse_constant
         )
+        compact_json(value)  # a lone surrogate shows when the text is encoded again
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"not valid JSON ({type(error).__name__})") from error
     return value

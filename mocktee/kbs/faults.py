@@ -19,6 +19,7 @@ from mocktee.kbs.errors import FaultFormatError
 
 MAX_PENDING: Final = 64
 DEFAULT_PATH: Final = "/kbs/"
+_PARTS: Final = ("body", "iv", "tag", "encrypted_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class WrongSize:
-    """``wrong_size``: one part has the wrong size.
+    """``wrong_size``: one part has the wrong size. Raises ``FaultFormatError`` on other parts.
 
     ``part`` is ``body`` (padded with blanks to ``size`` bytes, honestly announced) or a member of
     the JWE: ``iv``, ``tag`` or ``encrypted_key`` (its last byte is missing).
@@ -71,6 +72,10 @@ class WrongSize:
 
     part: str = "body"
     size: int = 8 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.part not in _PARTS:
+            raise FaultFormatError(f"part is not one of {', '.join(_PARTS)}")
 
 
 @dataclass(frozen=True, slots=True)

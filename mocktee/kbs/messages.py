@@ -14,6 +14,10 @@ from mocktee.kbs.errors import MalformedError
 from mocktee.kbs.teekey import TeePublicKey
 
 MAX_VERSION: Final = 64  # characters of a version text
+TEES: Final = frozenset(
+    "tdx sgx snp cca csv se tpm az-snp-vtpm az-tdx-vtpm sample"
+    " sampledevice nvidia hygondcu dpu".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,12 @@ def parse_auth(body: bytes) -> AuthRequest:
     message = parse_object(body)
     if "extra-params" not in message:
         raise MalformedError("missing field `extra-params`")
+    tee = _text(message, "tee")
+    if tee not in TEES:
+        raise MalformedError("unknown variant in field `tee`")
     return AuthRequest(
         version=_text(message, "version"),
-        tee=_text(message, "tee"),
+        tee=tee,
         extra_params=message["extra-params"],
     )
 

@@ -28,6 +28,7 @@ from mocktee.kbs.faults import (
 )
 
 FAULTS_OF_REQUEST: Final = web.RequestKey("faults", list[Fault])
+CONTROL_PREFIX: Final = "/mock/"
 _BLANKS: Final = b" " * 16384
 
 
@@ -36,7 +37,9 @@ def misbehaviour(plan: FaultPlan, counters: Counters) -> Middleware:
 
     @web.middleware
     async def play(request: web.Request, handler: Handler) -> web.StreamResponse:
-        faults = plan.take(request.path)
+        # The control interface stays out of it, or a switch could not be taken back.
+        controls = request.path.startswith(CONTROL_PREFIX)
+        faults = [] if controls else plan.take(request.path)
         request[FAULTS_OF_REQUEST] = faults
         counters.faults_played += len(faults)
         slow = find_fault(faults, Slow)
@@ -80,12 +83,14 @@ async def _spoil(
     """Change or cut a good answer."""
     body = response.body if isinstance(response.body, bytes) else b""
     if find_fault(faults, Corrupt) is not None:
-        response.body = _flip_byte(body)
+        body = _flip_byte(body)
     wrong_size = find_fault(faults, WrongSize)
     if wrong_size is not None:
-        response.body = _resize(body, wrong_size)
+        body = _resize(body, wrong_size)
     if find_fault(faults, Cut) is not None:
         return await _send_half(request, body)
+    if body:
+        response.body = body
     return response
 
 
@@ -110,10 +115,12 @@ def _flipped(data: bytes) -> bytes:
 def _resize(body: bytes, fault: WrongSize) -> bytes:
     if fault.part == "body":
         return body.ljust(fault.size)
-    document = json.loads(body)
-    if fault.part in document:
+    try:
+        document = json.loads(body)
         document[fault.part] = b64u_encode(b64u_decode(document[fault.part])[:-1])
-    return compact_json(document)
+        return compact_json(document)
+    except (ValueError, TypeError, KeyError):
+        return body  # no JWE: nothing to shorten
 
 
 async def _send_half(request: web.Request, body: bytes) -> web.StreamResponse:

@@ -154,10 +154,10 @@ def _flags(tls: bool, token_seconds: int, arguments: Sequence[str]) -> list[str]
 
 
 async def _spawn(state: Path, pki: Path, lifeline: int, flags: Sequence[str]) -> Process:
-    paths = ("--state", str(state), "--pki", str(pki), "--lifeline-fd", str(lifeline))
+    paths = ("--state", str(state.resolve()), "--pki", str(pki.resolve()))
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "mocktee.kbs", *paths, *flags),
+        *("-m", "mocktee.kbs", *paths, "--lifeline-fd", str(lifeline), *flags),
         stdout=PIPE,
         cwd=_ROOT,
         pass_fds=(lifeline,),

@@ -70,7 +70,7 @@ def _add_protocol(router: web.UrlDispatcher, parts: Parts) -> None:
     protocol, administration = parts.protocol, parts.administration
 
     async def resource(request: web.Request) -> web.StreamResponse:
-        text = request.match_info["path"]
+        text = request.match_info.get("path", "")
         segments = text.split("/") if text else []
         match request.method:
             case "GET":
@@ -85,6 +85,7 @@ def _add_protocol(router: web.UrlDispatcher, parts: Parts) -> None:
     router.add_post(PREFIX + "/auth", protocol.auth)
     router.add_post(PREFIX + "/attest", protocol.attest)
     for method in _PLUGIN_METHODS:
+        router.add_route(method, PREFIX + "/resource", resource)
         router.add_route(method, PREFIX + "/resource/{path:.*}", resource)
     router.add_get("/healthz", _healthy)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from mocktee.kbs.authenticate import PlatformStatus, QuoteAuthenticator
 from mocktee.kbs.claims import sample_claims, tdx_claims
@@ -22,8 +21,6 @@ from mocktee.kbs.initdata import InitDataDigest, digest_init_data
 from mocktee.kbs.messages import Attestation
 from mocktee.kbs.quote import Quote, read_quote
 from mocktee.kbs.references import ReferenceValues
-
-TEES: Final = frozenset({"tdx", "sample"})
 
 
 @dataclass(frozen=True, slots=True)

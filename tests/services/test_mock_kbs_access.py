@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mocktee.kbs import KbsOptions, MockKbs, shipped_policy
+from mocktee.kbs.admin import load_admin_key
 from mocktee.kbs.jws import SigningKey, algorithm_of, sign_claims
 from mocktee.kbs.rego import SHIPPED
 from mocktee.pki import MockPki
@@ -134,6 +136,7 @@ async def test_key_that_nothing_can_be_encrypted_to(
     ("path", "reason"),
     [
         ("default/key/2", "no resource default/key/2"),
+        ("", "path '' is not of the form repository/type/tag"),
         ("key/1", "path 'key/1' is not of the form repository/type/tag"),
         ("/default/key/1", "path '/default/key/1' is not of the form repository/type/tag"),
         ("default/.key/1", "path 'default/.key/1' is not of the form repository/type/tag"),
@@ -264,6 +267,26 @@ async def test_changing_a_resource_needs_a_credential(guest: Guest, method: str)
     answer = await guest.call(method, PATH, b"mine", bearer=guest.token)
     assert (answer.status, answer.problem) == (401, "AdminAuthInitialization")
     assert guest.open(await guest.call("GET", PATH)) == SECRET
+
+
+@pytest.mark.parametrize(
+    ("key", "good"),
+    [
+        (ed25519.Ed25519PrivateKey.generate(), True),
+        (ec.generate_private_key(ec.SECP256R1()), True),
+        (ec.generate_private_key(ec.SECP384R1()), False),
+    ],
+    ids=["Ed25519", "P-256", "P-384"],
+)
+def test_admin_keys_from_files(tmp_path: Path, key: SigningKey, good: bool) -> None:
+    path = tmp_path / "admin.pem"
+    form = PublicFormat.SubjectPublicKeyInfo
+    path.write_bytes(key.public_key().public_bytes(Encoding.PEM, form))
+    if good:
+        assert load_admin_key(path) == key.public_key()
+        return
+    with pytest.raises(ValueError, match="neither an Ed25519 nor an EC P-256 public key"):
+        load_admin_key(path)
 
 
 FAR = 4_000_000_000

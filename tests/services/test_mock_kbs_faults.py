@@ -160,6 +160,18 @@ async def test_never_ending_body_goes_on_until_the_client_leaves(
     assert guest.open(await guest.call("GET", PATH)) == SECRET
 
 
+async def test_control_is_never_played_upon(kbs: MockKbs, guest: Guest) -> None:
+    kbs.faults.add(Status(500), path="/", count=None)
+    assert (await guest.auth()).status == 500
+    answer = await guest.call("DELETE", "/mock/faults", bearer=kbs.admin_token)
+    assert (answer.status, len(kbs.faults)) == (200, 0)
+
+
+async def test_part_of_wrong_size_leaves_other_answers(kbs: MockKbs, guest: Guest) -> None:
+    kbs.faults.add(WrongSize(part="iv"))
+    assert (await guest.auth()).status == 200
+
+
 async def test_counts_and_prefixes(kbs: MockKbs, guest: Guest) -> None:
     kbs.faults.add(Status(500), path="/kbs/v0/auth", count=2)
     assert (await guest.call("GET", PATH)).status == 200
@@ -206,6 +218,7 @@ def test_json_forms(form: dict[str, Any], fault: Fault) -> None:
         {"kind": "cut", "count": 0},
         {"kind": "cut", "count": 1.5},
         {"kind": "cut", "path": 1},
+        {"kind": "wrong_size", "part": "nosuch"},
     ],
     ids=str,
 )

@@ -317,8 +317,17 @@ async def test_build_metadata_is_ignored(guest: Guest) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b'{"version":"0.4.0","tee":"tdx"}', b"[" * 100_000, b'{"version":1}', b"NaN"],
-    ids=["empty", "list", "no extra-params", "deep", "no text", "not JSON"],
+    [
+        b"",
+        b"[]",
+        b'{"version":"0.4.0","tee":"tdx"}',
+        b"[" * 100_000,
+        b'{"version":1}',
+        b"NaN",
+        b'{"version":"\\ud800","tee":"tdx","extra-params":""}',
+        b'{"version":"0.4.0","tee":"intel-tdx","extra-params":""}',
+    ],
+    ids=["empty", "list", "no extra-params", "deep", "no text", "not JSON", "surrogate", "tee"],
 )
 async def test_malformed_auth(guest: Guest, body: bytes) -> None:
     answer = await guest.call("POST", "/kbs/v0/auth", body)
@@ -346,6 +355,12 @@ async def test_sample_tee_attests_but_is_denied_by_default(kbs: MockKbs, guest: 
     assert answer.detail.startswith("Access denied by policy: data.policy.allow is not true")
     kbs.set_resource_policy(shipped_policy("allow_all"))
     assert guest.open(await guest.call("GET", PATH)) == SECRET
+
+
+async def test_other_tees_get_a_nonce_and_no_more(guest: Guest) -> None:
+    await guest.auth(tee="snp")
+    answer = await guest.attest()
+    assert answer.detail == f"{HIDDEN}: this verifier knows the TEEs tdx and sample only"
 
 
 async def test_body_limit(tmp_path: Path) -> None:
