@@ -149,7 +149,8 @@ def _failing_as(text: str) -> Iterator[None]:
 
 def _status_error(code: Code, text: str, error: Exception) -> StatusError:
     log.warning("request failed", answer=text, cause=error)
-    return StatusError(code, f"{text}: {_one_line(str(error))}")
+    refused = isinstance(error, KbsRefusedError)
+    return StatusError(code, f"{text}: {_one_line(str(error))}", refused=refused)
 
 
 def _one_line(text: str) -> str:

@@ -34,8 +34,9 @@ class Figure:
     def reached(self) -> bool | None:
         if self.target is None:
             return None
-        good = self.value <= self.target if self.better == "lower" else self.value >= self.target
-        return good
+        if self.better == "lower":
+            return self.value <= self.target
+        return self.value >= self.target
 
     def row(self) -> list[str]:
         verdict = {None: "", True: "reached", False: "NOT reached"}[self.reached]
@@ -77,7 +78,8 @@ def machine() -> str:
         if line.startswith("model name"):
             model = line.partition(": ")[2]
             break
-    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {platform.python_version()}"
+    python = platform.python_version()
+    return f"{os.cpu_count()} x {model}, Linux {platform.release()}, Python {python}"
 
 
 def rates(count: int, seconds: Sequence[float]) -> tuple[float, ...]:

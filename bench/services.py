@@ -89,7 +89,7 @@ async def requests_per_second(stage: Stage, report: Report) -> None:
                 rates(CALLS, seconds),
                 "higher",
                 2000,
-            )  # fmt: skip
+            )
         )
 
 

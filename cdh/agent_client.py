@@ -73,7 +73,7 @@ class AgentSessionSource:
                 await self.aclose()
                 return await self._get_token(metadata)
         except StatusError as error:
-            raise AgentRefusedError(self._path, error.message) from error
+            raise AgentRefusedError(self._path, error.message, refused=error.refused) from error
         except TtrpcError as error:
             await self.aclose()
             raise AgentUnreachableError(self._path, str(error)) from error

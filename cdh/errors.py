@@ -81,10 +81,14 @@ class AgentUnreachableError(AgentError):
 
 
 class AgentRefusedError(AgentError):
-    """The agent answered with an error; ``detail`` is its text, cut."""
+    """The agent answered with an error; ``detail`` is its text, cut.
 
-    def __init__(self, socket: str, detail: str) -> None:
+    ``refused`` says whether the key broker said no, as opposed to a failure on the way.
+    """
+
+    def __init__(self, socket: str, detail: str, *, refused: bool = False) -> None:
         self.socket = socket
+        self.refused = refused
         self.detail = bounded(detail, 400)
         super().__init__(
             f"asking the attestation agent at {socket} for a session: it answered: {self.detail}"

@@ -11,10 +11,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from cdh.errors import CdhError, MountNotFoundError, bounded
+from cdh.errors import (
+    AgentRefusedError,
+    CdhError,
+    MountNotFoundError,
+    MountRefusedError,
+    SealedAlgorithmError,
+    SealedProviderError,
+    SealedSignatureError,
+    bounded,
+)
 from cdh.hub import ConfidentialDataHub
 from cdh.mounts.spec import MountRequest
-from kbs import KbsError
+from kbs import KbsError, KbsRefusedError
 from protos import api_pb2, cguest_pb2, keyprovider_pb2, services, tables
 from secrecy.journal import get_logger
 from ttrpc import CallContext, Code, Method, ServiceTable, StatusError, unsupported
@@ -23,6 +32,20 @@ log = get_logger("cdh")
 
 PREFIX: Final = "[CDH] [ERROR]: "
 MAX_CAUSE: Final = 700  # characters
+REFUSALS: Final = (
+    KbsRefusedError,
+    MountRefusedError,
+    SealedAlgorithmError,
+    SealedProviderError,
+    SealedSignatureError,
+)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether somebody who may decide said no, as opposed to a failure on the way."""
+    if isinstance(error, AgentRefusedError):
+        return error.refused
+    return isinstance(error, REFUSALS)
 
 
 def cause_line(error: Exception) -> str:
@@ -44,7 +67,9 @@ async def _as_status(outer: str) -> AsyncIterator[None]:
     except (CdhError, KbsError) as error:
         cause = cause_line(error)
         log.warning("request failed", operation=outer, cause=cause)
-        raise StatusError(Code.INTERNAL, f"{PREFIX}{outer}: {cause}") from error
+        raise StatusError(
+            Code.INTERNAL, f"{PREFIX}{outer}: {cause}", refused=is_refusal(error)
+        ) from error
 
 
 class HubServicer:

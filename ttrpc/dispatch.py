@@ -121,7 +121,7 @@ class Dispatcher:
             text = str(MessageTooLargeError(len(reply), MAX_DATA_BYTES))
             return encode_failure(Code.INVALID_ARGUMENT, text)
         except StatusError as error:
-            return encode_failure(error.code, error.message)
+            return encode_failure(error.code, error.message, refused=error.refused)
         except Exception as error:  # noqa: BLE001 - the one boundary where any failure is an answer
             # By type and place only: the arguments may hold what the handler was working on.
             log.error(  # noqa: TRY400

@@ -13,9 +13,9 @@ from typing import Final, TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from ttrpc.envelope_pb2 import KeyValue, Request, Response, Status
+from ttrpc.envelope_pb2 import Detail, KeyValue, Request, Response, Status
 from ttrpc.errors import MessageDecodeError
-from ttrpc.status import MAX_MESSAGE, Code, StatusError
+from ttrpc.status import MAX_MESSAGE, REFUSAL_TYPE, Code, StatusError
 
 __all__ = [
     "Metadata",
@@ -98,13 +98,16 @@ def encode_success(payload: bytes) -> bytes:
     return _EMPTY_STATUS + Response(payload=payload).SerializeToString()
 
 
-def encode_failure(code: Code, message: str) -> bytes:
+def encode_failure(code: Code, message: str, *, refused: bool = False) -> bytes:
     """Return the data of a Response frame that carries only a status.
 
     Total: a text that is too long is cut, and one that UTF-8 cannot express is made expressible.
     """
     text = message[:MAX_MESSAGE].encode("utf-8", "replace").decode()
-    return Response(status=Status(code=code, message=text)).SerializeToString()
+    status = Status(code=code, message=text)
+    if refused:
+        status.details.append(Detail(type_url=REFUSAL_TYPE))
+    return Response(status=status).SerializeToString()
 
 
 def decode_response(data: bytes) -> bytes:
@@ -115,6 +118,8 @@ def decode_response(data: bytes) -> bytes:
     """
     response = parse_message(Response, data)
     if response.status.code != Code.OK:
-        code = Code.from_wire(response.status.code)
-        raise StatusError(code, response.status.message[:MAX_MESSAGE])
+        status = response.status
+        refused = any(detail.type_url == REFUSAL_TYPE for detail in status.details)
+        code = Code.from_wire(status.code)
+        raise StatusError(code, status.message[:MAX_MESSAGE], refused=refused)
     return response.payload

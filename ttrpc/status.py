@@ -11,6 +11,9 @@ from typing import Final
 
 from ttrpc.errors import TtrpcError
 
+# Type of the detail that marks a refusal. The reference's codes are the same for "somebody said no"
+# and "it could not be found out"; its clients skip details, ours tell the two apart by this one.
+REFUSAL_TYPE: Final = "cguest.v1.Refusal"
 MAX_MESSAGE: Final = 4096  # characters of a status text that we keep of a peer's
 
 
@@ -51,9 +54,11 @@ class StatusError(TtrpcError):
     secrets, no text of a third party. A client raises it for what the server answered.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, *, refused: bool = False) -> None:
+        """``refused``: somebody who may decide said no, as opposed to a failure on the way."""
         if code is Code.OK:
             raise ValueError("a StatusError needs a code other than OK")
         self.code = code
         self.message = message
+        self.refused = refused
         super().__init__(f"{code.name}: {message}")
