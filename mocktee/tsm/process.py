@@ -91,8 +91,8 @@ class TsmProcess:
                     yield cls(mount, control, process, session)
             finally:
                 await _end(process, mount)
-                if words := _tail(stderr):  # a defect of the mock must not stay unseen
-                    print(words, file=sys.stderr)
+            if words := _tail(stderr):  # a defect of the mock must not stay unseen
+                print(words, file=sys.stderr)
 
     async def state(self) -> TsmSnapshot:
         """Registers, counters and waiting faults as they are now."""

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyfuse3
 import pyfuse3.asyncio
@@ -107,9 +107,16 @@ async def _run_until_stopped(
         await stop.wait()
         provider.stop()
         if not fuse.done():
+            asyncio.get_running_loop().set_exception_handler(_ignore_late_wakeup)
             pyfuse3.terminate()
             await asyncio.wait([fuse], timeout=DRAIN_SECONDS)
             fuse.cancel()
+
+
+def _ignore_late_wakeup(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Drop one report: pyfuse3.terminate() fails the future its reader may be about to set."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 def _watch_lifeline(loop: asyncio.AbstractEventLoop, fd: int, stop: asyncio.Event) -> None:
