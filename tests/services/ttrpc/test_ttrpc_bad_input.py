@@ -5,6 +5,8 @@ After each case the connection must still answer.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from protos.api_pb2 import GetResourceResponse as Answer
@@ -161,3 +163,24 @@ async def test_header_and_data_may_come_apart(rig: Rig) -> None:
             peer.writer.write(piece)
             await peer.writer.drain()
         assert (await peer.reply()).code == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_random_frames_never_end_a_connection(rig: Rig, seed: int) -> None:
+    rng = random.Random(seed)
+    last = 0x7FFF_FFFF
+    async with rig.peer() as peer:
+        for _ in range(500):
+            data = rng.randbytes(rng.choice([0, 1, 5, 40, 3000]))
+            if rng.random() < 0.3:
+                method = rng.choice(["Echo", "Crash", "Absent", "Lapse", "Nope"])
+                data = envelope(SERVICE, method, data)
+            peer.send(
+                rng.randrange(last), rng.choice([0, 1, 1, 1, 2, 3, 77]), rng.randrange(8), data
+            )
+        peer.request(last, "Echo", "alive")
+        replies = [await peer.reply()]
+        while replies[-1].stream_id != last:
+            replies.append(await peer.reply())
+        assert replies[-1].code == 0
+        assert {reply.code for reply in replies} <= {0, 1, 2, 3, 5, 12}

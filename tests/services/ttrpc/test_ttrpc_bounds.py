@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import resource
+import socket
 from pathlib import Path
 
 import pytest
 
 from lifecycle import UnixAddress, listen_unix
+from secrecy.journal import configure_logging
 from tests.services.ttrpc.rig import PATIENCE_S, SERVICE, Rig, call, next_of
 from ttrpc import (
     MAX_DATA_BYTES,
@@ -119,6 +123,16 @@ async def test_drain_lets_calls_finish_and_refuses_new_ones(rig: Rig) -> None:
         assert rig.server.connections == 0
 
 
+async def test_drain_ends_a_connection_whose_last_frames_were_all_refused(rig: Rig) -> None:
+    async with rig.peer() as peer:
+        for _ in range(1000):  # more than are handled in one turn
+            peer.send(2, 1, 0, b"")
+        await peer.reply()
+        async with asyncio.timeout(PATIENCE_S):
+            await rig.server.drain(10 * PATIENCE_S)
+        assert rig.server.connections == 0
+
+
 async def test_drain_cuts_off_what_does_not_finish(rig: Rig) -> None:
     async with rig.peer() as peer:
         peer.request(1, "Hold", "endless")
@@ -173,3 +187,32 @@ async def test_one_server_serves_two_sockets(rig: Rig, tmp_path: Path) -> None:
             await rig.server.drain(PATIENCE_S)
         await serving
         await rig.serving
+
+
+async def test_running_out_of_descriptors_passes(rig: Rig) -> None:
+    reported = asyncio.Event()
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            if "accepting failed" in text and "EMFILE" in text:
+                reported.set()
+            return len(text)
+
+    configure_logging("warning", Stream())
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(rig.path)
+        peer.setblocking(False)
+        try:
+            # The lowest free number is the first that may no longer be given out.
+            with socket.socket(socket.AF_UNIX) as lowest_free:
+                limit = lowest_free.fileno()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            async with asyncio.timeout(PATIENCE_S):
+                await reported.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await loop.sock_sendall(peer, bytes(10))
+        async with asyncio.timeout(PATIENCE_S):
+            assert b"stream id must be odd" in await loop.sock_recv(peer, 100)
