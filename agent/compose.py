@@ -66,7 +66,7 @@ async def open_agent(
         quotes = await stack.enter_async_context(QuoteReader(tsm))
         measurement = await asyncio.to_thread(_open_measurement, config, registers)
         if measurement.writer is not None:
-            stack.callback(measurement.writer.close)
+            stack.push_async_callback(asyncio.to_thread, measurement.writer.close)
             await asyncio.to_thread(_report_log_fit, config, measurement.writer, registers)
         agent = AttestationAgent(
             quotes,

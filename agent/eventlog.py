@@ -13,7 +13,8 @@ import fcntl
 import os
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,7 +23,7 @@ from agent.errors import LogDivergedError, MeasurementLogError
 from agent.intent import MAX_INTENT_BYTES, Intent
 from agent.measured_event import MeasuredEvent
 from secrecy.journal import get_logger
-from tdx.errors import EventLogError, MeasurementError, errno_text
+from tdx.errors import EventLogError, MeasurementBusyError, MeasurementError, errno_text
 from tdx.eventlog import parse_events
 from tdx.replay import rtmr_of
 
@@ -30,6 +31,7 @@ log = get_logger("agent")
 
 LOG_NAME: Final = "eventlog"
 INTENT_NAME: Final = ".wal_event_entry"
+BUSY_PAUSES_SECONDS: Final = (0.02, 0.05, 0.1, 0.2)  # other TDCALLs take microseconds
 MAX_LOG_BYTES: Final = 512 * 1024  # boot log and this one must stay under a verifier's 1 MiB
 RESTART_HINT: Final = "log and register agree again after a reboot of this guest only"
 
@@ -47,11 +49,18 @@ class Registers(Protocol):
 class EventLogWriter:
     """The only writer of one log directory. Close it to let another one in."""
 
-    def __init__(self, directory: Path, registers: Registers) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        registers: Registers,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._directory = directory
         self._log_path = directory / LOG_NAME
         self._intent_path = directory / INTENT_NAME
         self._registers = registers
+        self._sleep = sleep
         self._lock = threading.Lock()
         self._fd = -1
         self._size = 0
@@ -73,11 +82,15 @@ class EventLogWriter:
                 self._finish_intent()
                 self._count_events()
             except BaseException:
-                self.close()
+                self._close()
                 raise
 
     def close(self) -> None:
-        """Close the log and give up the claim on it. Idempotent."""
+        """Close the log and give up the claim on it, after an event under way. Idempotent."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -125,11 +138,21 @@ class EventLogWriter:
         self._remove_intent()
 
     def _extend(self, intent: Intent) -> MeasurementError | None:
-        """Extend; return the error instead of raising, as the register may have moved anyway."""
-        try:
-            self._registers.extend(intent.rtmr, intent.digest)
-        except MeasurementError as error:
-            return error
+        """Extend; return the error instead of raising, as the register may have moved anyway.
+
+        A busy module is asked again, but only after a look that the register has not moved.
+        """
+        for pause in (*BUSY_PAUSES_SECONDS, 0.0):
+            try:
+                self._registers.extend(intent.rtmr, intent.digest)
+            except MeasurementBusyError as error:
+                if not pause or self._registers.read_rtmr(intent.rtmr) != intent.before:
+                    return error
+                self._sleep(pause)
+            except MeasurementError as error:
+                return error
+            else:
+                break
         return None
 
     def _write_record(self, intent: Intent) -> None:

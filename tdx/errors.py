@@ -15,6 +15,8 @@ The tree, by who can help::
       QuoteFormatError         bytes are not a TDX quote of a known form
       QuoteBindingError        a good quote that answers something else
       MeasurementError         a measurement register cannot be read or extended
+        MeasurementBusyError   ... at this moment
+        MeasurementsAbsentError  ... because this kernel has none
       EventLogError            bytes are not an event log of a known form
       BootLogError             the boot event log cannot be read
 """
@@ -138,6 +140,10 @@ class MeasurementError(TdxError):
         self.attempted = attempted
         self.path = path
         super().__init__(f"{attempted} measurement register {path}: {problem}", hint=hint)
+
+
+class MeasurementBusyError(MeasurementError):
+    """The TDX module was busy, or a signal came first. Worth another try if nothing moved."""
 
 
 class MeasurementsAbsentError(MeasurementError):

@@ -11,7 +11,12 @@ import os
 from pathlib import Path
 from typing import Final, Literal
 
-from tdx.errors import MeasurementError, MeasurementsAbsentError, errno_text
+from tdx.errors import (
+    MeasurementBusyError,
+    MeasurementError,
+    MeasurementsAbsentError,
+    errno_text,
+)
 
 MEASUREMENTS_PATH: Final = Path("/sys/devices/virtual/misc/tdx_guest/measurements")
 REGISTER_BYTES: Final = 48
@@ -103,8 +108,7 @@ class MeasurementRegisters:
         text = errno_text(error.errno or 0)
         if error.errno == errno.ENOENT:
             return MeasurementsAbsentError(attempted, path, text, hint=ABSENT_HINT)
-        hint = {
-            errno.EACCES: "run as root",
-            errno.EBUSY: "the TDX module is busy; try again",
-        }.get(error.errno or 0, "")
+        if error.errno in (errno.EBUSY, errno.EINTR):
+            return MeasurementBusyError(attempted, path, text, hint="try again")
+        hint = "run as root" if error.errno == errno.EACCES else ""
         return MeasurementError(attempted, path, text, hint=hint)

@@ -84,6 +84,11 @@ class TsmReport:
     def _step(self, attempted: str, attribute: str) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError as error:
+            # It was there a moment ago: mkdir made it.
+            path = self._tsm.describe(self.name, attribute)
+            hint = "another root process removes entries below tsm/report"
+            raise TsmIoError(attempted, path, "the entry has vanished", hint=hint) from error
         except OSError as error:
             path = self._tsm.describe(self.name, attribute)
             raise tsm_error(attempted, path, error) from error

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tdx.errors import MeasurementError
+from tdx.errors import MeasurementBusyError
 
 
 class Crash(BaseException):
@@ -39,7 +39,7 @@ class FakeRegisters:
 
 
 def busy() -> None:
-    raise MeasurementError("extend", "rtmr", "EBUSY")
+    raise MeasurementBusyError("extend", "rtmr", "EBUSY")
 
 
 def crash() -> None:

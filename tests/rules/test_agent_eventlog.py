@@ -35,7 +35,7 @@ EXTENDED = bytes.fromhex(
 
 
 def opened(directory: Path, registers: FakeRegisters) -> EventLogWriter:
-    writer = EventLogWriter(directory, registers)
+    writer = EventLogWriter(directory, registers, sleep=lambda _seconds: None)
     writer.open()
     return writer
 
@@ -108,6 +108,20 @@ def test_a_busy_register_leaves_nothing_behind(tmp_path: Path) -> None:
     assert_agree(tmp_path, registers)
     registers.before_extend = lambda: None
     writer.append(EVENT, 4)
+    assert_agree(tmp_path, registers)
+
+
+def test_a_register_that_is_busy_for_a_moment_is_asked_again(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def busy_twice() -> None:
+        tries.append(len(tries))
+        if len(tries) <= 2:
+            busy()
+
+    registers = FakeRegisters(before_extend=busy_twice)
+    opened(tmp_path, registers).append(EVENT, 4)
+    assert len(tries) == 3
     assert_agree(tmp_path, registers)
 
 

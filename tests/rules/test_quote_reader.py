@@ -185,6 +185,19 @@ async def test_a_generation_that_does_not_fit_our_writes_is_refused(text: object
     assert_clean(tsm)
 
 
+async def test_an_entry_that_others_removed_is_named() -> None:
+    tsm = FakeTsm()
+
+    def remove(name: str, _entry: Entry) -> None:
+        del tsm.table[name]
+
+    tsm.making = remove
+    async with reader_of(tsm) as reader:
+        with pytest.raises(TsmIoError, match="vanished") as caught:
+            await reader.quote(DATA)
+    assert "removes entries" in caught.value.hint
+
+
 async def test_taken_names_are_tried_again_with_others() -> None:
     tsm = FakeTsm()
     tsm.fail("mkdir", errno.EEXIST, times=3)

@@ -279,11 +279,13 @@ async def test_an_event_that_breaks_the_rules(caller: Caller) -> None:
     assert caught.value.message.startswith(f"{EXTEND_FAILED}event domain: ")
 
 
-@pytest.mark.parametrize("kind", ["register_busy", "extend_lost"])
+@pytest.mark.parametrize(
+    "fault", [{"kind": "register_busy", "count": 5}, {"kind": "extend_lost"}], ids=["busy", "lost"]
+)
 async def test_an_event_that_did_not_reach_the_register_is_not_logged(
-    caller: Caller, tsm: TsmProcess, tmp_path: Path, kind: str
+    caller: Caller, tsm: TsmProcess, tmp_path: Path, fault: dict[str, object]
 ) -> None:
-    await tsm.set_faults([{"kind": kind}])
+    await tsm.set_faults([fault])
     with pytest.raises(StatusError) as caught:
         await caller.agent.extend_runtime_measurement("d", "o", "c")
     assert caught.value.message.startswith(EXTEND_FAILED)
