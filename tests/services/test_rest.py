@@ -1,0 +1,392 @@
+"""The REST server over real HTTP: routes, statuses and bodies of the reference, and our causes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lifecycle import UnixAddress, listen_unix
+from protos import api_pb2, attestation_agent_pb2
+from protos.tables import AttestationAgentServicer, attestation_agent_table, get_resource_table
+from rest.app import open_rest
+from rest.backends import Backends, TtrpcAttestation, TtrpcResources
+from rest.config import BindAddress, RestConfig
+from rest.errors import BackendError, RestConfigError
+from rest.routes import MAX_BODY
+from secrecy import Secret
+from ttrpc import CallContext, Code, Server, ServiceTable, StatusError
+
+pb = attestation_agent_pb2
+
+
+@dataclass
+class FakeBackend:
+    """Answers in this process and remembers what it was asked."""
+
+    asked: list[object] = field(default_factory=list)
+    result: int = 0
+    failure: BackendError | None = None
+
+    def note(self, *call: object) -> None:
+        self.asked.append(call if len(call) > 1 else call[0])
+        if self.failure is not None:
+            raise self.failure
+
+    async def get_resource(self, uri: str) -> Secret:
+        self.note(uri)
+        return Secret(b"\x00resource\xff")
+
+    async def token(self, token_type: str) -> Secret:
+        self.note(token_type)
+        return Secret('{"token":"t"}')
+
+    async def evidence(self, runtime_data: bytes) -> bytes:
+        self.note("primary", runtime_data)
+        return b"evidence"
+
+    async def additional_evidence(self, runtime_data: bytes) -> bytes:
+        self.note("additional", runtime_data)
+        return b""
+
+    async def extend(self, domain: str, operation: str, content: str) -> int:
+        self.note(domain, operation, content)
+        return self.result
+
+    async def tee(self) -> str:
+        self.note("tee")
+        return "tdx"
+
+    async def additional_tees(self) -> list[str]:
+        self.note("additional tees")
+        return []
+
+
+class Browser:
+    """An HTTP client that sends targets exactly as written."""
+
+    def __init__(self, address: BindAddress) -> None:
+        self._address = address
+
+    async def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, str, bytes]:
+        """Return status, content type and body."""
+        reader, writer = await asyncio.open_connection(self._address.host, self._address.port)
+        try:
+            head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            await writer.drain()
+            answer = await reader.read()
+        finally:
+            writer.close()
+            await writer.wait_closed()
+        top, _, content = answer.partition(b"\r\n\r\n")
+        lines = top.decode().split("\r\n")
+        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
+        return int(lines[0].split(" ")[1]), headers["content-type"], content
+
+
+@asynccontextmanager
+async def rest(backend: FakeBackend, features: str = "all") -> AsyncIterator[Browser]:
+    config = RestConfig(bind="127.0.0.1:0", features=features)
+    async with open_rest(config, Backends(backend, backend)) as address:
+        yield Browser(address)
+
+
+OCTETS, JSON, TEXT = "application/octet-stream", "application/json", "text/plain; charset=utf-8"
+B64 = base64.urlsafe_b64encode(bytes(range(48))).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "kind", "body", "asked"),
+    [
+        ("GET /cdh/resource/a/b/c", 200, OCTETS, b"\x00resource\xff", ["kbs:///a/b/c"]),
+        ("POST /cdh/resource/a/b/c", 200, OCTETS, b"\x00resource\xff", ["kbs:///a/b/c"]),
+        ("PUT /cdh/resource/a/b/c?x=1", 200, OCTETS, b"\x00resource\xff", ["kbs:///a/b/c"]),
+        ("GET /cdh/resource/a%2Fb/c", 200, OCTETS, b"\x00resource\xff", ["kbs:///a%2Fb/c"]),
+        ("GET /cdh/resource/../x", 200, OCTETS, b"\x00resource\xff", ["kbs:///../x"]),
+        ("GET /cdh/resource", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /cdh/resources/a/b/c", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /cdh/other", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /aa/token?token_type=kbs", 200, OCTETS, b'{"token":"t"}', ["kbs"]),
+        ("GET /aa/token?token_type=", 200, OCTETS, b'{"token":"t"}', [""]),
+        ("GET /aa/token", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/token?token_type=a&token_type=b", 400, TEXT, b"BAD REQUEST", []),
+        ("POST /aa/token?token_type=kbs", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /aa/evidence?runtime_data=a%20b+c", 200, OCTETS, b"evidence",
+         [("primary", b"a b c")]),
+        (f"GET /aa/evidence?runtime_data={B64}&encoding=base64", 200, OCTETS, b"evidence",
+         [("primary", bytes(range(48)))]),
+        ("GET /aa/evidence?runtime_data=", 200, OCTETS, b"evidence", [("primary", b"")]),
+        ("GET /aa/evidence?runtime_data=Zg==&encoding=base64", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/evidence?runtime_data=Z&encoding=base64", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/evidence?runtime_data=x&encoding=hex", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/evidence?runtime_data=%ff", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/evidence", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/additional-evidence?runtime_data=x", 200, OCTETS, b"",
+         [("additional", b"x")]),
+        ("GET /aa/aael", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /aa/nothing", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /", 404, TEXT, b"URL NOT FOUND", []),
+        ("GET /aa", 404, TEXT, b"URL NOT FOUND", []),
+        ("POST /info", 405, TEXT, b"Method Not Allowed", []),
+        ("GET /cdh/resource/" + "x" * 5000, 400, TEXT, b"BAD REQUEST", []),
+    ],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+async def test_routes(
+    request_line: str, status: int, kind: str, body: bytes, asked: list[object]
+) -> None:
+    backend = FakeBackend()
+    async with rest(backend) as browser:
+        method, target = request_line.split(" ")
+        assert await browser.ask(method, target) == (status, kind, body)
+    assert backend.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("features", "target", "status", "body"),
+    [
+        ("resource", "/aa/token?token_type=kbs", 404, b"Attestation Feature Not Enabled"),
+        ("attestation", "/cdh/resource/a/b/c", 404, b"Resource Feature Not Enabled"),
+        ("resource", "/cdh/resource/a/b/c", 200, b"\x00resource\xff"),
+        ("attestation", "/aa/token?token_type=kbs", 200, b'{"token":"t"}'),
+    ],
+)
+async def test_features(features: str, target: str, status: int, body: bytes) -> None:
+    async with rest(FakeBackend(), features) as browser:
+        answer = await browser.ask("GET", target)
+    assert (answer[0], answer[2]) == (status, body)
+
+
+@pytest.mark.parametrize(
+    ("features", "tail"),
+    [
+        ("all", b'"tee":"tdx","feature":"all"}'),
+        ("attestation", b'"tee":"tdx","feature":"attestation"}'),
+        ("resource", b'","feature":"resource"}'),
+    ],
+)
+async def test_info(features: str, tail: bytes) -> None:
+    backend = FakeBackend()
+    async with rest(backend, features) as browser:
+        status, kind, body = await browser.ask("GET", "/info")
+    assert (status, kind) == (200, JSON)
+    assert body.startswith(b'{"version":"Guest Components Version: ')
+    assert body.endswith(tail)
+    assert (backend.asked == []) == (features == "resource")
+
+
+def refused(problem: str) -> bytes:
+    return b'{"success":"false","message": "' + problem.encode() + b'"}'
+
+
+EVENT = b'{"domain":"d","operation":"o","content":"c"}'
+
+
+@pytest.mark.parametrize(
+    ("result", "body"),
+    [
+        (0, b'{"success":"true"}'),
+        (1, refused("The platform does not support runtime measurement")),
+        (2, refused("Attestation Agent does not enable eventlog recording")),
+        (9, refused("Unknown runtime measurement result")),
+    ],
+)
+async def test_aael(result: int, body: bytes) -> None:
+    backend = FakeBackend(result=result)
+    async with rest(backend) as browser:
+        assert await browser.ask("POST", "/aa/aael", EVENT) == (200, JSON, body)
+    assert backend.asked == [("d", "o", "c")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 500),
+        (b"{}", 500),
+        (b"[1]", 500),
+        (b"\xff", 500),
+        (b'{"domain":"d","operation":"o","content":1}', 500),
+        (b"x" * (MAX_BODY + 1), 413),
+    ],
+    ids=["none", "empty", "list", "not utf-8", "number", "too long"],
+)
+async def test_aael_bodies_that_are_no_event(body: bytes, status: int) -> None:
+    backend = FakeBackend()
+    async with rest(backend) as browser:
+        answer = await browser.ask("POST", "/aa/aael", body)
+    assert answer[0] == status
+    assert answer[2]
+    assert backend.asked == []
+
+
+async def test_a_chunked_body_is_bounded_too() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY // 1024 + 2):
+            yield b"x" * 1024
+
+    backend = FakeBackend()
+    async with rest(backend) as browser, aiohttp.ClientSession() as session:
+        address = browser._address
+        url = f"http://{address.host}:{address.port}/aa/aael"
+        async with session.post(url, data=endless()) as answer:
+            assert answer.status == 413
+    assert backend.asked == []
+
+
+async def test_a_failing_backend_is_500_with_text_and_cause() -> None:
+    backend = FakeBackend(failure=BackendError("ttrpc request error", "policy\nsays no"))
+    async with rest(backend) as browser:
+        for target in ("/cdh/resource/a/b/c", "/aa/token?token_type=kbs", "/info"):
+            answer = await browser.ask("GET", target)
+            assert answer == (500, TEXT, b"ttrpc request error: policy says no")
+
+
+async def test_a_taken_port_is_named() -> None:
+    async with rest(FakeBackend()) as browser:
+        taken = RestConfig(bind=f"127.0.0.1:{browser._address.port}")
+        with pytest.raises(RestConfigError, match="already in use") as caught:
+            async with open_rest(taken, Backends(FakeBackend(), FakeBackend())):
+                pass
+    assert "--bind" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:8006", BindAddress("127.0.0.1", 8006)),
+        ("127.1.2.3:1", BindAddress("127.1.2.3", 1)),
+        ("[::1]:80", BindAddress("::1", 80)),
+    ],
+)
+def test_bind_addresses(text: str, address: BindAddress) -> None:
+    assert BindAddress.parse(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8006", "0.0.0.0:8006", "[::]:1", "10.0.0.1:1", "127.0.0.1:", "127.0.0.1:x",
+             "127.0.0.1:70000", "localhost:80", "127.0.0.1:٣"],
+)  # fmt: skip
+def test_addresses_that_are_not_loopback(text: str) -> None:
+    with pytest.raises(RestConfigError) as caught:
+        BindAddress.parse(text)
+    assert caught.value.key == "bind"
+
+
+def test_unknown_features_are_refused() -> None:
+    with pytest.raises(RestConfigError, match="resource, attestation, all"):
+        RestConfig(features="everything").check()
+
+
+class FakeServices(AttestationAgentServicer):
+    """Data hub and attestation agent as a peer sees them, over ttRPC."""
+
+    async def get_resource(
+        self, request: api_pb2.GetResourceRequest, context: CallContext
+    ) -> api_pb2.GetResourceResponse:
+        if request.ResourcePath == "kbs:///a/b/denied":
+            raise StatusError(Code.INTERNAL, "[CDH] [ERROR]: Get Resource failed: policy")
+        return api_pb2.GetResourceResponse(Resource=request.ResourcePath.encode())
+
+    async def get_token(
+        self, request: pb.GetTokenRequest, context: CallContext
+    ) -> pb.GetTokenResponse:
+        return pb.GetTokenResponse(Token=b"token of " + request.TokenType.encode())
+
+    async def get_evidence(
+        self, request: pb.GetEvidenceRequest, context: CallContext
+    ) -> pb.GetEvidenceResponse:
+        return pb.GetEvidenceResponse(Evidence=b"E" + request.RuntimeData)
+
+    async def get_additional_evidence(
+        self, request: pb.GetAdditionalEvidenceRequest, context: CallContext
+    ) -> pb.GetEvidenceResponse:
+        return pb.GetEvidenceResponse(Evidence=b"A" + request.RuntimeData)
+
+    async def extend_runtime_measurement(
+        self, request: pb.ExtendRuntimeMeasurementRequest, context: CallContext
+    ) -> pb.ExtendRuntimeMeasurementResponse:
+        assert not request.HasField("RegisterIndex")
+        return pb.ExtendRuntimeMeasurementResponse(Result=pb.NOT_ENABLED)
+
+    async def get_tee_type(
+        self, request: pb.GetTeeTypeRequest, context: CallContext
+    ) -> pb.GetTeeTypeResponse:
+        return pb.GetTeeTypeResponse(tee="tdx")
+
+    async def get_additional_tees(
+        self, request: pb.GetAdditionalTeesRequest, context: CallContext
+    ) -> pb.GetAdditionalTeesResponse:
+        return pb.GetAdditionalTeesResponse(additional_tees=["nvidia"])
+
+
+@asynccontextmanager
+async def peer(path: Path) -> AsyncIterator[None]:
+    """Serve both services on one socket."""
+    services = FakeServices()
+    tables: list[ServiceTable] = [get_resource_table(services), attestation_agent_table(services)]
+    server = Server(tables)
+    with await listen_unix(UnixAddress(str(path))) as listener:
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(server.serve(listener.sock))
+            try:
+                yield
+            finally:
+                serving.cancel()
+
+
+@asynccontextmanager
+async def over_ttrpc(path: Path) -> AsyncIterator[Browser]:
+    address = UnixAddress(str(path))
+    resources, attestation = TtrpcResources(address), TtrpcAttestation(address)
+    config = RestConfig(bind="127.0.0.1:0", features="all")
+    async with open_rest(config, Backends(resources, attestation)) as bound:
+        yield Browser(bound)
+    await resources.aclose()
+    await attestation.aclose()
+
+
+async def test_answers_come_over_ttrpc(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with peer(path), over_ttrpc(path) as browser:
+        asks = {
+            "/cdh/resource/a/b/c": b"kbs:///a/b/c",
+            "/aa/token?token_type=kbs": b"token of kbs",
+            "/aa/evidence?runtime_data=x": b"Ex",
+            "/aa/additional-evidence?runtime_data=x": b"Ax",
+        }
+        for target, body in asks.items():
+            assert (await browser.ask("GET", target))[2] == body
+        assert b'"additional_tees":["nvidia"]' in (await browser.ask("GET", "/info"))[2]
+        assert b"eventlog" in (await browser.ask("POST", "/aa/aael", EVENT))[2]
+        status, _, body = await browser.ask("GET", "/cdh/resource/a/b/denied")
+        assert status == 500
+        assert body == (
+            b"ttrpc request error: INTERNAL: [CDH] [ERROR]: Get Resource failed: policy"
+        )
+
+
+async def test_nobody_listens_and_then_somebody_does(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with over_ttrpc(path) as browser:
+        status, _, body = await browser.ask("GET", "/cdh/resource/a/b/c")
+        assert status == 500
+        assert body.startswith(f"ttrpc connect to CDH addr: unix://{path} failed: ".encode())
+        _, _, body = await browser.ask("GET", "/aa/token?token_type=kbs")
+        assert body.startswith(b"ttrpc connect to Attestation Agent addr: ")
+        async with peer(path):
+            assert (await browser.ask("GET", "/cdh/resource/a/b/c"))[0] == 200
+
+
+async def test_a_restarted_peer_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with over_ttrpc(path) as browser:
+        for _ in range(3):
+            async with peer(path):
+                assert (await browser.ask("GET", "/cdh/resource/a/b/c"))[0] == 200
