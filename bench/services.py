@@ -13,7 +13,7 @@ from bench.figures import Figure, Report, rates
 from bench.processes import cpu_seconds, resident_mib
 from demo.stage import Daemon, Stage
 from protos.stubs import AttestationAgentStub, AttestationStatusStub, GetResourceStub
-from ttrpc import Client
+from ttrpc import Client, ConnectionLostError
 
 STARTS = 10
 CALLS = 4000
@@ -31,11 +31,11 @@ async def first_answer(stage: Stage) -> float:
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
-    while True:
+    client: Client | None = None
+    while client is None:
         try:
             client = await Client.connect(str(stage.hub_socket), timeout_s=1.0)
-            break
-        except OSError:
+        except ConnectionLostError:
             await asyncio.sleep(0.002)
     async with client, await stage.agent() as agent:
         await AttestationAgentStub(agent).get_tee_type(timeout_s=5)

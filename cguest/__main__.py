@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         targets = resolve(args.config, args.agent_socket, args.hub_socket)
         outcome = asyncio.run(args.run(args, targets))
         outcome.print(args.output_format)
-        return outcome.exit
+        return int(outcome.exit)
     except RefusedError as error:
         print(f"refused: {error}", file=sys.stderr)
         return Exit.REFUSED

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from lifecycle import UnixAddress
-from ttrpc import Client, StatusError
+from ttrpc import Client, StatusError, TtrpcError
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -33,10 +33,9 @@ async def connect(address: UnixAddress, service: str) -> AsyncIterator[Client]:
     """
     try:
         client = await Client.connect(address.path, timeout_s=CONNECT_SECONDS)
-    except (OSError, TimeoutError) as error:
-        reason = getattr(error, "strerror", None) or "no answer"
+    except TtrpcError as error:
         raise CommandError(
-            f"connecting to the {service} at {address}: {reason}",
+            f"connecting to the {service}: {error}",
             hint="is cguestd running, and is this the configuration it was started with?",
         ) from error
     async with client:
@@ -46,3 +45,5 @@ async def connect(address: UnixAddress, service: str) -> AsyncIterator[Client]:
             if error.refused:
                 raise RefusedError(error.message) from error
             raise CommandError(error.message) from error
+        except TtrpcError as error:
+            raise CommandError(f"asking the {service}: {error}") from error

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdh.sealed.seal import generate_signing_key, load_signing_key, seal_vault
+from cdh.sealed.seal import generate_signing_key, seal_vault
 from demo.stage import Stage
 from protos.stubs import MountStub, SecureMountStub
 
@@ -24,12 +24,11 @@ class MountedBucket:
 
 async def sealed_oss_keys(stage: Stage) -> tuple[str, str]:
     """Seal references to the harness's OSS keys; the public half goes to the KBS."""
-    private, public = generate_signing_key(KID)
-    await stage.harness.put_resource("default/signing-key/mounting", public)
-    key = load_signing_key(private)
+    key = generate_signing_key(KID)
+    await stage.harness.put_resource("default/signing-key/mounting", key.public_jwk)
     return (
-        seal_vault("kbs:///default/oss/access-key-id", key, kid=KID),
-        seal_vault("kbs:///default/oss/access-key-secret", key, kid=KID),
+        seal_vault("kbs:///default/oss/access-key-id", kid=KID, private_jwk=key.private_jwk),
+        seal_vault("kbs:///default/oss/access-key-secret", kid=KID, private_jwk=key.private_jwk),
     )
 
 

@@ -7,11 +7,11 @@ import ssl
 from dataclasses import dataclass
 
 import aiohttp
+import msgspec
 
 from demo.stage import Stage
 from demo.story import Story, require
 from kbs import Handshake, TeeKey, TeeKeyAlgorithm
-from kbs.payloads import Evidence
 from protos.stubs import AttestationAgentStub
 
 TAMPERED = "rtmr1"
@@ -45,8 +45,8 @@ class Refusals:
     async def tampered_register(self) -> None:
         async with self.story.step("Refused: a measurement register was tampered with") as step:
             step.progress("(needs a fresh quote)")
-            before = (await self.stage.harness.tsm.state())["registers"][TAMPERED]
-            await self.stage.harness.tsm.tamper(TAMPERED, "66" * 48)
+            before = (await self.stage.harness.tsm.state()).registers[TAMPERED]
+            await self.stage.harness.tsm.tamper(TAMPERED, b"\x66" * 48)
             refused = await self.stage.cguest("attest", "--force")
             await self.stage.harness.tsm.tamper(TAMPERED, before)
             require(refused.code == 1, "exit code 1 (refused)", (refused.code, refused.err))
@@ -70,7 +70,7 @@ class Refusals:
                     evidence = (
                         await AttestationAgentStub(client).get_evidence(digest, timeout_s=50.0)
                     ).Evidence
-                body = handshake.answer(Evidence(primary=evidence))
+                body = handshake.answer(msgspec.Raw(evidence))
                 good = await _attest(http, base, first, body)
                 require(good[0] == 200, "the fresh attestation to pass", good)
                 async with http.post(f"{base}/auth", data=hello) as reply:

@@ -114,8 +114,19 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, latency: float = 1.0, tls: bool = True) -> AsyncIterator[Stage]:
-        """Start harness and daemon in a temporary folder; everything is gone afterwards."""
+    async def open(
+        cls,
+        *,
+        latency: float = 1.0,
+        tls: bool = True,
+        log_level: str = "warning",
+        cache_seconds: float = 0.0,
+    ) -> AsyncIterator[Stage]:
+        """Start harness and daemon in a temporary folder; everything is gone afterwards.
+
+        ``latency`` is the time of a quote in seconds, ``cache_seconds`` how long the hub may keep
+        resources.
+        """
         async with AsyncExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="cguest-demo-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -126,7 +137,13 @@ class Stage:
             run_folder.mkdir()
             config = folder / "cguest.toml"
             port = _free_port()
-            harness.write_config(config, run_folder, rest_bind=f"127.0.0.1:{port}")
+            harness.write_config(
+                config,
+                run_folder,
+                rest_bind=f"127.0.0.1:{port}",
+                log_level=log_level,
+                cache_seconds=cache_seconds,
+            )
             daemon = await Daemon.start(config, folder)
             stack.push_async_callback(daemon.stop)
             yield cls(

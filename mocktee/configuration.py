@@ -38,6 +38,7 @@ class GuestSettings:
     mount_roots: Sequence[Path]
     rest_bind: str
     log_level: str
+    cache_seconds: float = 0.0  # how long the hub may keep a resource; 0 is not at all
 
 
 def guest_toml(paths: GuestPaths, settings: GuestSettings) -> str:
@@ -63,6 +64,7 @@ def guest_toml(paths: GuestPaths, settings: GuestSettings) -> str:
         _line("aa_socket", f"unix://{paths.agent_socket}"),
         "\n[cdh.kbc]",
         _line("name", "cc_kbc"),
+        f"cache_seconds = {settings.cache_seconds}",
         _line("url", settings.kbs_url),
         *(f'kbs_cert = """\n{text}"""' for text in certificate),
         "\n[cdh.mounts]",

@@ -52,13 +52,14 @@ class Harness:
         latency: float = 1.0,
         tls: bool = True,
         token_seconds: int = 300,
+        fast_etags: bool = False,
         tsm_faults: Sequence[dict[str, object]] = (),
         oss_faults: Sequence[Mapping[str, object]] = (),
     ) -> AsyncIterator[Harness]:
         """Start everything below ``state``, which must not exist or be empty.
 
         ``latency`` is in seconds per quote (a stock kernel takes 1.0), ``token_seconds`` the life
-        of attestation tokens. Raises :class:`~mocktee.errors.RealTeeError` beside a real TEE and
+        of attestation tokens; ``fast_etags`` saves the object store its MD5, for benches. Raises :class:`~mocktee.errors.RealTeeError` beside a real TEE and
         other :class:`~mocktee.errors.MockTeeError` for a process that does not become ready.
         """
         refuse_beside_real_tee([str(state)])
@@ -81,6 +82,7 @@ class Harness:
                     folder / "oss",
                     tls=local_tls,
                     region=REGION,
+                    fast_etags=fast_etags,
                     buckets=[BUCKET],
                     keys=[seeds.access_key],
                 )
@@ -176,6 +178,7 @@ class Harness:
         rest_bind: str = DEFAULT_REST_BIND,
         mount_roots: Sequence[Path] | None = None,
         log_level: str = "warning",
+        cache_seconds: float = 0.0,
     ) -> GuestPaths:
         """Write a ready-made file for the guest daemon, whose sockets and logs go to ``run``.
 
@@ -184,7 +187,9 @@ class Harness:
         run.mkdir(parents=True, exist_ok=True, mode=0o700)
         paths = GuestPaths(self.report_root, self.measurements, self.ccel, run.absolute())
         roots = [path.absolute().parent, run.absolute()] if mount_roots is None else mount_roots
-        settings = GuestSettings(self.kbs_url, self.kbs_ca, roots, rest_bind, log_level)
+        settings = GuestSettings(
+            self.kbs_url, self.kbs_ca, roots, rest_bind, log_level, cache_seconds
+        )
         path.write_text(guest_toml(paths, settings))
         return paths
 

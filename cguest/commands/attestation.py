@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,11 @@ import msgspec
 
 from cguest.commands.registry import Noun, Verb
 from cguest.connection import CommandError, RefusedError, connect
-from cguest.outcome import Exit, Outcome, Value
+from cguest.outcome import Exit, Outcome, Value, table
 from cguest.sockets import Targets
 from protos import cguest_pb2
 from protos.stubs import AttestationAgentStub, AttestationStatusStub, MountStub
-from tdx.quote import Quote, parse_quote
+from tdx.quote import Quote, TdReportBody, parse_quote
 
 MAX_FILE = 1024 * 1024  # bytes of a quote or evidence file
 
@@ -96,8 +97,41 @@ def quote_bytes(content: bytes) -> bytes:
 
 
 def quote_data(quote: Quote) -> dict[str, Value]:
-    """Fields under the specification's names, bytes as lower-case hex."""
-    return quote.describe()
+    """Fields under the names of Intel's specification, bytes as lower-case hex.
+
+    The names are stable: scripts read them.
+    """
+    body = {
+        name.replace("rtmr", "rt_mr"): value.hex()
+        for name in TdReportBody.__slots__
+        if (value := getattr(quote.body, name)) is not None
+    }
+    header, report = quote.header, quote.section.qe_report
+    return {
+        "header": {
+            "version": header.version,
+            "attestation_key_type": header.attestation_key_type,
+            "tee_type": header.tee_type,
+            "qe_vendor_id": header.qe_vendor_id.hex(),
+            "user_data": header.user_data.hex(),
+        },
+        "body": body,
+        "debug": quote.body.debug,
+        "certification": {
+            "qe_mr_signer": report.mr_signer.hex(),
+            "qe_isv_svn": report.isv_svn,
+            "certificates": quote.section.pem_chain.count(b"BEGIN CERTIFICATE"),
+        },
+    }
+
+
+def quote_text(data: Mapping[str, Value]) -> str:
+    """One field a line, grouped as in the JSON form."""
+    parts = []
+    for name, value in data.items():
+        inner = value if isinstance(value, Mapping) else {name: value}
+        parts.append(f"{name}\n" + "\n".join(f"  {line}" for line in table(inner).splitlines()))
+    return "\n".join(parts) + "\n\nparsed, not verified"
 
 
 async def inspect_quote(args: argparse.Namespace, _targets: Targets) -> Outcome:
@@ -108,7 +142,8 @@ async def inspect_quote(args: argparse.Namespace, _targets: Targets) -> Outcome:
         raise CommandError(f"reading {args.file}: {error.strerror}") from error
     if len(content) > MAX_FILE:
         raise CommandError(f"reading {args.file}: larger than {MAX_FILE} bytes, not a quote")
-    return Outcome(quote_data(parse_quote(quote_bytes(content))))
+    data = quote_data(parse_quote(quote_bytes(content)))
+    return Outcome(data, text=quote_text(data))
 
 
 async def extend_measurement(args: argparse.Namespace, targets: Targets) -> Outcome:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from cdh.sealed.seal import generate_signing_key, load_signing_key, seal_vault
+from cdh.sealed.seal import generate_signing_key, seal_vault
 from cguest.commands.registry import Noun, Verb
 from cguest.connection import CommandError, connect
 from cguest.outcome import Outcome
@@ -54,10 +54,10 @@ async def unseal(args: argparse.Namespace, targets: Targets) -> Outcome:
 
 
 async def keygen(args: argparse.Namespace, _targets: Targets) -> Outcome:
-    private, public = generate_signing_key(args.kid)
+    key = generate_signing_key(args.kid)
     stem = args.name
-    _write_private(args.directory / f"{stem}-private.json", private.reveal())
-    _write_private(args.directory / f"{stem}-public.json", public)
+    _write_private(args.directory / f"{stem}-private.json", key.private_jwk.reveal())
+    _write_private(args.directory / f"{stem}-public.json", key.public_jwk)
     return Outcome(
         {
             "private_key": str(args.directory / f"{stem}-private.json"),
@@ -70,12 +70,11 @@ async def keygen(args: argparse.Namespace, _targets: Targets) -> Outcome:
 
 
 async def seal(args: argparse.Namespace, _targets: Targets) -> Outcome:
-    name = ResourceUri.parse(args.resource)
     try:
-        key = load_signing_key(Secret(args.key.read_bytes()))
+        key = Secret(args.key.read_bytes())
     except OSError as error:
         raise CommandError(f"reading {args.key}: {error.strerror}") from error
-    sealed = seal_vault(str(name), key, kid=args.kid)
+    sealed = seal_vault(args.resource, kid=args.kid, private_jwk=key)
     return Outcome({"sealed": sealed}, text=sealed)
 
 

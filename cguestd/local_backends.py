@@ -1,0 +1,69 @@
+"""REST's ports answered by services in the same process: function calls instead of sockets.
+
+The texts are those of the socket adapters, so that a caller cannot tell the two forms apart.
+"""
+
+from __future__ import annotations
+
+from agent.compose import RunningAgent
+from agent.errors import AgentError
+from cdh.errors import CdhError
+from cdh.hub import ConfidentialDataHub
+from kbs import KbsError, session_to_aa_json
+from rest.errors import REQUEST_FAILED, BackendError
+from secrecy import Secret
+from tdx import TdxError
+
+OWN_ERRORS = (AgentError, CdhError, KbsError, TdxError)
+
+
+class LocalResources:
+    """The data hub of this process."""
+
+    def __init__(self, hub: ConfidentialDataHub) -> None:
+        self._hub = hub
+
+    async def get_resource(self, uri: str) -> Secret:
+        try:
+            return await self._hub.get_resource(uri)
+        except OWN_ERRORS as error:
+            raise BackendError(REQUEST_FAILED, str(error)) from error
+
+
+class LocalAttestation:
+    """The attestation agent of this process."""
+
+    def __init__(self, running: RunningAgent) -> None:
+        self._running = running
+        self._agent = running.agent
+
+    async def token(self, token_type: str) -> Secret:
+        if token_type != "kbs":  # noqa: S105 - a kind of token, not a token
+            raise BackendError(REQUEST_FAILED, "this build has tokens of type kbs only")
+        try:
+            return session_to_aa_json(await self._running.sessions.session())
+        except OWN_ERRORS as error:
+            raise BackendError(REQUEST_FAILED, str(error)) from error
+
+    async def evidence(self, runtime_data: bytes) -> bytes:
+        try:
+            return await self._agent.evidence(runtime_data)
+        except OWN_ERRORS as error:
+            raise BackendError(REQUEST_FAILED, str(error)) from error
+
+    async def additional_evidence(self, runtime_data: bytes) -> bytes:
+        """No device of this guest makes evidence, which the protocol says with zero bytes."""
+        del runtime_data
+        return b""
+
+    async def extend(self, domain: str, operation: str, content: str) -> int:
+        try:
+            return await self._agent.extend(domain, operation, content)
+        except OWN_ERRORS as error:
+            raise BackendError(REQUEST_FAILED, str(error)) from error
+
+    async def tee(self) -> str:
+        return self._agent.tee_type()
+
+    async def additional_tees(self) -> list[str]:
+        return []
