@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mocktee.errors import MockTeeError
 from mocktee.kbs.admin import load_admin_key
+from mocktee.kbs.errors import MalformedError
 from mocktee.kbs.server import KbsOptions, MockKbs
 from mocktee.pki import MockPki
 
@@ -44,6 +45,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def options_of(arguments: argparse.Namespace) -> KbsOptions:
     """Turn parsed arguments into options. Raises ``ValueError`` on a bad address."""
     host, _, port = arguments.listen.rpartition(":")
+    if not host or not port.isdecimal():
+        raise MalformedError(f"--listen {arguments.listen} is not of the form HOST:PORT")
     return KbsOptions(
         host=host,
         port=int(port),

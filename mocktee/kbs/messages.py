@@ -14,10 +14,9 @@ from mocktee.kbs.errors import MalformedError
 from mocktee.kbs.teekey import TeePublicKey
 
 MAX_VERSION: Final = 64  # characters of a version text
-TEES: Final = frozenset(
-    "tdx sgx snp cca csv se tpm az-snp-vtpm az-tdx-vtpm sample"
-    " sampledevice nvidia hygondcu dpu".split()
-)
+_TEES: Final = {"tdx", "sgx", "snp", "cca", "csv", "se", "tpm", "az-snp-vtpm", "az-tdx-vtpm"}
+_DEVICES: Final = {"nvidia", "hygondcu", "dpu"}
+TEES: Final = frozenset(_TEES | _DEVICES | {"sample", "sampledevice"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from mocktee.kbs import KbsOptions, KbsProcess, MockKbs
-from mocktee.kbs.errors import ControlError, FaultFormatError, StartError
+from mocktee.kbs.__main__ import options_of, parse_arguments
+from mocktee.kbs.errors import ControlError, FaultFormatError, MalformedError, StartError
 from mocktee.kbs.faults import (
     Corrupt,
     Cut,
@@ -286,3 +287,10 @@ async def test_process_ends_cleanly_on_sigterm_and_with_its_parent(tmp_path: Pat
 async def test_process_that_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="expected its ready line"):
         await KbsProcess.start(tmp_path / "state", tmp_path / "absent")
+
+
+@pytest.mark.parametrize("listen", ["nonsense", ":80", "127.0.0.1:x"])
+def test_addresses_that_are_none(listen: str) -> None:
+    arguments = parse_arguments(["--state", "s", "--pki", "p", "--listen", listen])
+    with pytest.raises(MalformedError, match="is not of the form HOST:PORT"):
+        options_of(arguments)
