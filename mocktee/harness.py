@@ -59,8 +59,9 @@ class Harness:
         """Start everything below ``state``, which must not exist or be empty.
 
         ``latency`` is in seconds per quote (a stock kernel takes 1.0), ``token_seconds`` the life
-        of attestation tokens; ``fast_etags`` saves the object store its MD5, for benches. Raises :class:`~mocktee.errors.RealTeeError` beside a real TEE and
-        other :class:`~mocktee.errors.MockTeeError` for a process that does not become ready.
+        of attestation tokens; ``fast_etags`` saves the object store its MD5, for benches. Raises
+        :class:`~mocktee.errors.RealTeeError` beside a real TEE and other
+        :class:`~mocktee.errors.MockTeeError` for a process that does not become ready.
         """
         refuse_beside_real_tee([str(state)])
         async with AsyncExitStack() as stack:

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import uvloop
+
 from mocktee.oss.errors import MockOssSettingsError
 from mocktee.oss.server import MockOss
 
@@ -25,6 +27,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--region", help="region for version 4 signatures")
     parser.add_argument("--tls-cert", type=Path, help="PEM chain; makes the endpoint https")
     parser.add_argument("--tls-key", type=Path, help="PEM private key")
+    parser.add_argument("--fast-etags", action="store_true", help="no MD5, for benches")
     parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
     arguments = parser.parse_args(argv)
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
@@ -53,6 +56,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         port=int(port),
         tls=tls,
         region=arguments.region,
+        fast_etags=arguments.fast_etags,
     ) as server:
         print(json.dumps({"ready": True, "endpoint": server.endpoint}), flush=True)
         await stop.wait()
@@ -60,8 +64,10 @@ async def serve(arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    # asyncio's loop has sendfile, which counts without TLS; with TLS uvloop needs less time.
+    run = asyncio.run if arguments.tls_cert is None else uvloop.run
     try:
-        asyncio.run(serve(arguments))
+        run(serve(arguments))
     except (MockOssSettingsError, OSError, ValueError) as error:
         print(f"mocktee.oss: {error}", file=sys.stderr)
         return 1

@@ -48,7 +48,7 @@ async def initiate_multipart_upload(call: Call) -> web.StreamResponse:
 async def upload_part(call: Call) -> web.StreamResponse:
     number = _part_number(call)
     _upload(call)
-    with BodyFile(call.store.new_body()) as body:
+    with call.new_body() as body:
         digest = await receive_body(call, body)
         _keep_part(call, number, body, digest)
     return call.empty(extra=call.crc_header(digest.crc64) | {"ETag": quoted(digest.etag)})
@@ -59,7 +59,7 @@ async def upload_part_copy(call: Call) -> web.StreamResponse:
     _upload(call)
     source = copy_source(call)
     first, length = _source_range(call.oss.header("x-oss-copy-source-range"), source.size)
-    with source.body.open("rb", buffering=0) as opened, BodyFile(call.store.new_body()) as body:
+    with source.body.open("rb", buffering=0) as opened, call.new_body() as body:
         digest = await asyncio.to_thread(_copy, opened.fileno(), body, first, length)
         part = _keep_part(call, number, body, digest)
     return call.xml(

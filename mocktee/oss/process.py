@@ -53,6 +53,7 @@ class OssProcess:
         *,
         tls: LocalTls | None = None,
         region: str | None = None,
+        fast_etags: bool = False,
         buckets: Sequence[str] = (),
         keys: Sequence[AccessKey] = (),
     ) -> AsyncIterator[Self]:
@@ -65,7 +66,9 @@ class OssProcess:
         reading, lifeline = os.pipe()
         try:
             try:
-                child = await _spawn(_flags(state, reading, tls, region), reading)
+                flags = _flags(state, reading, tls, region)
+                flags += ["--fast-etags"] if fast_etags else []
+                child = await _spawn(flags, reading)
             finally:
                 os.close(reading)
             try:

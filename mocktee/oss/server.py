@@ -43,7 +43,13 @@ class MockOss:
     """A running server. Made by :meth:`start`, which also stops it."""
 
     def __init__(
-        self, state: Path, *, region: str, clock: Callable[[], float], min_part_bytes: int
+        self,
+        state: Path,
+        *,
+        region: str,
+        clock: Callable[[], float],
+        min_part_bytes: int,
+        fast_etags: bool,
     ) -> None:
         self.region = region
         self.port = 0
@@ -53,7 +59,7 @@ class MockOss:
         self._clock = clock
         self._authenticator = Authenticator(region, clock)
         self._store = ObjectStore(state / "objects")
-        settings = ServerSettings(region, clock, min_part_bytes)
+        settings = ServerSettings(region, clock, min_part_bytes, fast_etags)
         self.service = OssService(self._store, self._authenticator, self.faults, settings)
         self.service.control = ControlInterface(self, self.control_token).handle
 
@@ -69,6 +75,7 @@ class MockOss:
         region: str | None = None,
         clock: Callable[[], float] = time.time,
         min_part_bytes: int = MIN_PART_BYTES,
+        fast_etags: bool = False,
     ) -> AsyncIterator[MockOss]:
         """Listen on ``host`` (loopback only) until the block ends; port 0 takes a free one.
 
@@ -79,7 +86,13 @@ class MockOss:
             raise MockOssSettingsError(host, "not a loopback address")
         seed = await asyncio.to_thread(_prepare, state)
         chosen = region or str(seed.get("region", DEFAULT_REGION))
-        server = cls(state, region=chosen, clock=clock, min_part_bytes=min_part_bytes)
+        server = cls(
+            state,
+            region=chosen,
+            clock=clock,
+            min_part_bytes=min_part_bytes,
+            fast_etags=fast_etags,
+        )
         server._seed(seed)
         await asyncio.to_thread(_write_token, state, server.control_token)
         runner = web.ServerRunner(

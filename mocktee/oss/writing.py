@@ -38,7 +38,7 @@ MAX_DELETE_BYTES: Final = 4 << 20
 async def put_object(call: Call) -> web.StreamResponse:
     headers = stored_headers(call.oss.headers)
     call.bucket.refuse_overwrite(call.oss.key, call.oss.headers)
-    with BodyFile(call.store.new_body()) as body:
+    with call.new_body() as body:
         digest = await receive_body(call, body)
         call.bucket.refuse_overwrite(call.oss.key, call.oss.headers)
         call.store.replace(
@@ -102,7 +102,7 @@ async def append_object(call: Call) -> web.StreamResponse:
     position = whole_number(call, "position", None, 0, MAX_SINGLE_BYTES)
     headers = stored_headers(call.oss.headers)
     _appendable(call, position)
-    with BodyFile(call.store.new_body()) as body:
+    with call.new_body() as body:
         digest = await receive_body(call, body)
         old = _appendable(call, position)  # again: another append may have come first
         if position + digest.size > MAX_SINGLE_BYTES:
@@ -204,7 +204,7 @@ async def put_symlink(call: Call) -> web.StreamResponse:
         raise OssAnswerError("InvalidArgument", "The x-oss-symlink-target header is missing.")
     headers = stored_headers(call.oss.headers)
     call.bucket.refuse_overwrite(call.oss.key, call.oss.headers)
-    with BodyFile(call.store.new_body()) as body:
+    with call.new_body() as body:
         etag = hashlib.md5(target.encode(), usedforsecurity=False).hexdigest().upper()
         stored = StoredObject(
             call.oss.key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
@@ -196,3 +197,16 @@ async def test_only_loopback(tmp_path: Path) -> None:
     with pytest.raises(MockOssSettingsError):
         async with MockOss.start(tmp_path, host="0.0.0.0"):
             pytest.fail("listened on every interface")
+
+
+async def test_fast_etags_keep_everything_but_the_md5(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    async with MockOss.start(tmp_path, fast_etags=True) as server:
+        server.add_bucket(BUCKET)
+        server.add_key(KEY_ID, SECRET)
+        assert await put(server, session, b"123456789") == 200
+        stored = server.stored(BUCKET, "new")
+        assert (stored.size, stored.crc64) == (9, 11051210869376104954)
+        assert len(stored.etag) == 32
+        assert stored.etag != hashlib.md5(b"123456789").hexdigest().upper()
