@@ -21,7 +21,7 @@ from agent.tokens import TokenIssuer
 from kbs import AttestedSession, KbsClient, KbsError, KbsTls, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
-from tdx import LinuxTsm, MeasurementRegisters, QuoteReader
+from tdx import LinuxTsm, MeasurementRegisters, QuoteReader, TdxError
 from tdx.tsm_report import sweep_entries
 from ttrpc import ServiceTable
 
@@ -93,7 +93,12 @@ def _open_measurement(config: AgentConfig, registers: MeasurementRegisters) -> M
 def _report_log_fit(
     config: AgentConfig, writer: EventLogWriter, registers: MeasurementRegisters
 ) -> None:
-    rtmr = first_unexplained(writer.records(), registers, Path(config.tee.ccel_path))
+    try:
+        rtmr = first_unexplained(writer.records(), registers, Path(config.tee.ccel_path))
+    except TdxError as error:
+        # Said again, as an error, to everyone who asks for evidence.
+        log.warning("event log cannot be compared with the registers", cause=error)
+        return
     if rtmr is not None:
         log.warning(
             "event log does not replay to a register; a KBS that replays it will refuse",

@@ -183,7 +183,8 @@ class EventLogWriter:
     def _finish_intent(self) -> None:
         self._size = os.fstat(self._fd).st_size
         try:
-            data = self._intent_path.read_bytes()
+            with self._intent_path.open("rb") as file:
+                data = file.read(MAX_INTENT_BYTES + 1)
         except FileNotFoundError:
             self._unfinished = False
             return

@@ -282,6 +282,7 @@ def test_content_may_hold_spaces_json_and_nothing() -> None:
         assert event.digest() == hashlib.sha384(event.data).digest()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.binary(min_size=48, max_size=48), st.integers(0, 2**40))
 def test_intents_round_trip(register: int, before: bytes, offset: int) -> None:
     intent = Intent.planned(EVENT.record(register), before, offset)
@@ -289,6 +290,7 @@ def test_intents_round_trip(register: int, before: bytes, offset: int) -> None:
     assert intent.record == encode_event(EVENT.record(register))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=256))
 def test_arbitrary_bytes_are_no_intent(data: bytes) -> None:
     with pytest.raises(ValueError):

@@ -320,6 +320,18 @@ async def test_starting_needs_no_kbs(tsm: TsmProcess, tmp_path: Path) -> None:
         assert "token_configs.kbs.url" in caught.value.message
 
 
+async def test_a_broken_boot_log_fails_evidence_not_the_start(
+    tsm: TsmProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "CCEL").write_bytes(b"\xff" * 64)
+    config = config_on(tsm, tmp_path, None)
+    tee = structs.replace(config.tee, ccel_path=str(tmp_path / "CCEL"))
+    async with served(structs.replace(config, tee=tee)) as caller:
+        with pytest.raises(StatusError) as caught:
+            await caller.agent.get_evidence(b"x")
+        assert caught.value.message.startswith(f"{EVIDENCE_FAILED}event log, first record")
+
+
 async def test_stale_entries_are_swept_at_start(tsm: TsmProcess, tmp_path: Path) -> None:
     # No process has this number: it is above the kernel's limit.
     os.mkdir(tsm.report_root / "cguest-9999999-00")

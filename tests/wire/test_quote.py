@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,19 @@ def test_signatures_of_recorded_quotes_cover_the_signed_message(shared_vectors: 
         r, s = (int.from_bytes(quote.section.signature[i : i + 32], "big") for i in (0, 32))
         signature = utils.encode_dss_signature(r, s)
         key.verify(signature, quote.signed_message, ec.ECDSA(hashes.SHA256()))
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "body_type"),
+    [("quote_v4.bin", 4, 2), ("quote_v5_td10.bin", 5, 2), ("quote_v5_td15.bin", 5, 3)],
+)
+def test_all_known_bodies(shared_vectors: Path, name: str, version: int, body_type: int) -> None:
+    quote = parse_quote((shared_vectors / "tdx" / "synthetic" / name).read_bytes())
+    assert (quote.header.version, quote.body_type) == (version, body_type)
+    assert quote.body.report_data == DATA
+    names = [b"mock %d" % n for n in range(4, 8)]
+    assert quote.body.rtmrs == tuple(hashlib.sha384(n).digest() for n in names)
+    assert (quote.body.mr_servicetd is None) == (body_type == 2)
 
 
 def test_an_sgx_quote_is_refused(shared_vectors: Path) -> None:
