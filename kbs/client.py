@@ -160,7 +160,7 @@ class KbsClient:
         return content
 
     async def aclose(self) -> None:
-        """Close all connections. Requests in flight fail."""
+        """Close all connections, for good. Requests in flight fail."""
         await self._link.aclose()
 
     async def __aenter__(self) -> Self:
@@ -262,7 +262,7 @@ def _attributed(attempted: str, step: Callable[[], T]) -> T:
     try:
         return step()
     except KbsError as error:
-        error.attempted = attempted
+        error.during(attempted)
         raise
 
 

@@ -7,12 +7,14 @@ what a person can do. No class ever holds a secret, a token or unbounded text of
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class KbsError(Exception):
     """Base of all errors of this package.
 
     ``attempted`` says what was being done and with whom, ``problem`` what came of it, ``hint``
-    what a person can do. ``attempts`` and ``first_cause`` are set when retries were given up.
+    what a person can do. ``attempts`` and ``first_cause`` tell of retries that were given up.
     """
 
     def __init__(self, problem: str, *, attempted: str = "", hint: str = "") -> None:
@@ -22,6 +24,17 @@ class KbsError(Exception):
         self.attempts = 1
         self.first_cause: KbsError | None = None
         super().__init__(problem)
+
+    def during(self, attempted: str) -> Self:
+        """Say what was attempted, for errors of code that knows no addresses; return the error."""
+        self.attempted = attempted
+        return self
+
+    def after(self, attempts: int, first_cause: KbsError) -> Self:
+        """Say that this ended so many attempts, and how the first one failed; return the error."""
+        self.attempts = attempts
+        self.first_cause = None if first_cause is self else first_cause
+        return self
 
     def __str__(self) -> str:
         text = f"{self.attempted}: {self.problem}" if self.attempted else self.problem
@@ -44,22 +57,28 @@ class KbsTlsError(KbsError):
 class KbsTimeoutError(KbsError):
     """No whole answer within ``seconds``."""
 
+    missing = "no complete answer"
+    default_hint = "see whether the KBS is overloaded or the network drops packets"
+
     def __init__(self, seconds: float, *, attempted: str = "") -> None:
         self.seconds = seconds
         super().__init__(
-            f"no complete answer within {seconds:.3g} s",
-            attempted=attempted,
-            hint="see whether the KBS is overloaded or the network drops packets",
+            f"{self.missing} within {seconds:.3g} s", attempted=attempted, hint=self.default_hint
         )
 
 
 class EvidenceTimeoutError(KbsTimeoutError):
     """The attester made no evidence within ``seconds``; the KBS is not to blame."""
 
-    def __init__(self, seconds: float, *, attempted: str = "") -> None:
-        super().__init__(seconds, attempted=attempted)
-        self.problem = f"the attester gave no evidence within {seconds:.3g} s"
-        self.hint = "see the attestation agent's log; a quote takes about a second"
+    missing = "the attester gave no evidence"
+    default_hint = "see the attestation agent's log; a quote takes about a second"
+
+
+class KbsClosedError(KbsError):
+    """The client was closed while something was still asked of it."""
+
+    def __init__(self, *, attempted: str = "") -> None:
+        super().__init__("the KBS client is closed", attempted=attempted)
 
 
 class KbsUrlError(KbsError):
@@ -141,7 +160,26 @@ class AttestationRefusedError(KbsRefusedError):
         "look in the log of the KBS for the cause: nonce, quote, register or reference value"
     )
 
-    expected_version: str | None = None
+    def __init__(
+        self,
+        status: int,
+        problem_type: str,
+        detail: str,
+        *,
+        attempted: str = "",
+        hint: str = "",
+        retry_after: float | None = None,
+        expected_version: str | None = None,
+    ) -> None:
+        self.expected_version = expected_version
+        super().__init__(
+            status,
+            problem_type,
+            detail,
+            attempted=attempted,
+            hint=hint,
+            retry_after=retry_after,
+        )
 
 
 class PolicyDeniedError(KbsRefusedError):

@@ -58,7 +58,10 @@ class ResourceFetcher:
             flight = self._flights[uri] = Flight(lambda: self._fetch(uri))
         try:
             shared = await flight.wait()
-            return Secret(shared.reveal())
+            own = Secret(shared.reveal())
+            if flight.waiters == 0:
+                shared.wipe()  # the last one to have its copy
+            return own
         finally:
             if not flight.joinable and self._flights.get(uri) is flight:
                 del self._flights[uri]

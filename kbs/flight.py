@@ -30,6 +30,11 @@ class Flight(Generic[T]):
         """Whether a newcomer may still wait for this result."""
         return not self._abandoned and not self._task.done()
 
+    @property
+    def waiters(self) -> int:
+        """How many wait for the result."""
+        return self._waiters
+
     async def wait(self) -> T:
         """Return or raise what the computation does.
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from kbs.errors import (
     AnswerTooLongError,
+    KbsClosedError,
     KbsProtocolError,
     KbsTimeoutError,
     KbsTlsError,
@@ -54,6 +55,7 @@ class HttpLink:
         # Plain http only where the configuration itself says http://: nothing redirects there.
         self._ssl = tls.context() if self.base_url.startswith("https://") else None
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
         self._turns = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def send(
@@ -90,7 +92,7 @@ class HttpLink:
                 async with (
                     asyncio.timeout(seconds),
                     _translated(attempted),
-                    self._request(method, target, headers, body) as response,
+                    self._request(method, target, headers, body, attempted) as response,
                 ):
                     _refuse_surprises(response, attempted)
                     return await _read_answer(response, max_bytes, max_error_bytes, attempted)
@@ -99,16 +101,24 @@ class HttpLink:
             raise KbsTimeoutError(waited, attempted=attempted) from None
 
     def _request(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        attempted: str,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         from yarl import URL
 
+        if self._closed:  # a repeated request would open connections that nobody closes
+            raise KbsClosedError(attempted=attempted)
         url = URL(f"{self.base_url}{target}", encoded=True)
         session = self._session or self._open_session()
         return session.request(method, url, headers=headers, data=body, allow_redirects=False)
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()

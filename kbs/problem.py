@@ -56,18 +56,31 @@ def read_refusal(
     """Return the error that an answer other than 200 stands for. Takes any bytes."""
     problem_type, detail = _read_problem(body)
     meaning = _MEANINGS.get(problem_type, KbsRefusedError)
+    if meaning is AttestationRefusedError:
+        expected, hint = _read_version_mismatch(detail, client_version)
+        return AttestationRefusedError(
+            status,
+            problem_type,
+            detail,
+            attempted=attempted,
+            hint=hint,
+            retry_after=retry_after,
+            expected_version=expected,
+        )
     hint = _STATUS_HINTS.get(status, "") if meaning is KbsRefusedError else ""
-    mismatch = meaning is AttestationRefusedError and _VERSION_PROBLEM.search(detail)
-    expected = _EXPECTED_VERSION.search(detail) if mismatch else None
-    if mismatch:
-        wanted = f"protocol {expected[1]}" if expected else "another protocol version"
-        hint = f"this KBS speaks {wanted}, this guest {client_version}: change one of them"
-    refusal = meaning(
+    return meaning(
         status, problem_type, detail, attempted=attempted, hint=hint, retry_after=retry_after
     )
-    if isinstance(refusal, AttestationRefusedError) and expected:
-        refusal.expected_version = expected[1]
-    return refusal
+
+
+def _read_version_mismatch(detail: str, client_version: str) -> tuple[str | None, str]:
+    """Return the version that the KBS expects, if it tells, and a hint if version is the cause."""
+    if not _VERSION_PROBLEM.search(detail):
+        return None, ""
+    match = _EXPECTED_VERSION.search(detail)
+    wanted = f"protocol {match[1]}" if match else "another protocol version"
+    hint = f"this KBS speaks {wanted}, this guest {client_version}: change one of them"
+    return match[1] if match else None, hint
 
 
 def clean_text(text: str, limit: int = MAX_DETAIL_CHARACTERS) -> str:

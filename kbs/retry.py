@@ -64,8 +64,7 @@ class Retrier:
                 pause = self._pause(attempt, error)
                 late = self._clock() + pause >= deadline
                 if not is_transient(error) or attempt >= self._policy.attempts or late:
-                    error.attempts = attempt
-                    error.first_cause = first if first is not error else None
+                    error.after(attempt, first)
                     raise
                 log.info("retrying", problem=error.problem, attempt=attempt, pause=pause)
             await self._sleep(pause)

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from kbs import KbsLimits, ResourceUri, RetryPolicy
 
 URI = ResourceUri.parse("kbs:///default/key/1")
-SHORT = KbsLimits(request_seconds=0.2, resource_bytes=256 * 1024)
+# So long that no machine is too slow for it, and so short that silence is noticed.
+PATIENT = KbsLimits(request_seconds=40.0, resource_bytes=256 * 1024)
+IMPATIENT = KbsLimits(request_seconds=0.5)
 ONCE = RetryPolicy(attempts=1)
 
 

@@ -35,7 +35,7 @@ from tests.services.fake_kbs import (
     problem_fault,
     running,
 )
-from tests.services.kbs_client_parts import ONCE, SHORT, URI, Attester, Pauses
+from tests.services.kbs_client_parts import ONCE, PATIENT, URI, Attester, Pauses
 
 
 @pytest.fixture
@@ -51,14 +51,16 @@ def pauses() -> Pauses:
 
 @pytest.fixture
 async def client(kbs: FakeKbs, pauses: Pauses) -> AsyncIterator[KbsClient]:
-    async with KbsClient(kbs.url, limits=SHORT, rng=random.Random(1), sleep=pauses.sleep) as client:
+    async with KbsClient(
+        kbs.url, limits=PATIENT, rng=random.Random(1), sleep=pauses.sleep
+    ) as client:
         yield client
 
 
 @pytest.fixture
 async def hasty(kbs: FakeKbs) -> AsyncIterator[KbsClient]:
     """A client that tries once."""
-    async with KbsClient(kbs.url, limits=SHORT, retries=ONCE) as client:
+    async with KbsClient(kbs.url, limits=PATIENT, retries=ONCE) as client:
         yield client
 
 
@@ -114,13 +116,13 @@ async def test_a_path_before_the_api_and_a_query_are_kept(kbs: FakeKbs) -> None:
 
 async def test_large_resources_up_to_the_limit(kbs: FakeKbs, client: KbsClient) -> None:
     session = await client.handshake(Attester())
-    kbs.resources["default/key/1"] = bytes(SHORT.resource_bytes)
-    assert len(await client.resource(URI, session)) == SHORT.resource_bytes
-    for size in (SHORT.resource_bytes + 1, 2 * SHORT.resource_bytes):
+    kbs.resources["default/key/1"] = bytes(PATIENT.resource_bytes)
+    assert len(await client.resource(URI, session)) == PATIENT.resource_bytes
+    for size in (PATIENT.resource_bytes + 1, 2 * PATIENT.resource_bytes):
         kbs.resources["default/key/1"] = bytes(size)
         with pytest.raises(ResourceTooLargeError, match="limit of 262144 bytes") as caught:
             await client.resource(URI, session)
-        assert caught.value.limit_bytes == SHORT.resource_bytes
+        assert caught.value.limit_bytes == PATIENT.resource_bytes
 
 
 REFUSALS = {

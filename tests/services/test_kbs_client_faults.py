@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import random
 from collections.abc import AsyncIterator
@@ -16,12 +15,14 @@ from kbs import (
     JweError,
     JweFormatError,
     KbsClient,
+    KbsClosedError,
     KbsLimits,
     KbsProtocolError,
     KbsRefusedError,
     KbsTimeoutError,
     TeeKey,
 )
+from kbs.http_link import MAX_CONNECTIONS
 from tests.services.fake_kbs import (
     COOKIE,
     FakeKbs,
@@ -30,7 +31,7 @@ from tests.services.fake_kbs import (
     compressed,
     running,
 )
-from tests.services.kbs_client_parts import ONCE, SHORT, URI, Attester, Pauses
+from tests.services.kbs_client_parts import IMPATIENT, ONCE, PATIENT, URI, Attester, Pauses
 from tests.wire.kbs_sealing import seal
 
 
@@ -47,14 +48,16 @@ def pauses() -> Pauses:
 
 @pytest.fixture
 async def client(kbs: FakeKbs, pauses: Pauses) -> AsyncIterator[KbsClient]:
-    async with KbsClient(kbs.url, limits=SHORT, rng=random.Random(1), sleep=pauses.sleep) as client:
+    async with KbsClient(
+        kbs.url, limits=PATIENT, rng=random.Random(1), sleep=pauses.sleep
+    ) as client:
         yield client
 
 
 @pytest.fixture
-async def hasty(kbs: FakeKbs) -> AsyncIterator[KbsClient]:
-    """A client that tries once."""
-    async with KbsClient(kbs.url, limits=SHORT, retries=ONCE) as client:
+async def impatient(kbs: FakeKbs) -> AsyncIterator[KbsClient]:
+    """A client that tries once, and not for long."""
+    async with KbsClient(kbs.url, limits=IMPATIENT, retries=ONCE) as client:
         yield client
 
 
@@ -194,11 +197,11 @@ async def test_what_passes_is_tried_again_with_the_same_quote(
 @pytest.mark.parametrize("step", ["auth", "attest", "resource"])
 @pytest.mark.parametrize("slowness", ["silence", "drip"])
 async def test_a_server_that_does_not_finish_is_given_up(
-    kbs: FakeKbs, hasty: KbsClient, step: str, slowness: str
+    kbs: FakeKbs, impatient: KbsClient, step: str, slowness: str
 ) -> None:
     kbs.play(step, getattr(kbs, slowness))
-    with pytest.raises(KbsTimeoutError, match=r"within 0\.2 s"):
-        await hasty.resource(URI, await hasty.handshake(Attester()))
+    with pytest.raises(KbsTimeoutError, match=r"within 0\.5 s"):
+        await impatient.resource(URI, await impatient.handshake(Attester()))
 
 
 async def test_retry_after_is_obeyed(kbs: FakeKbs, client: KbsClient, pauses: Pauses) -> None:
@@ -208,25 +211,50 @@ async def test_retry_after_is_obeyed(kbs: FakeKbs, client: KbsClient, pauses: Pa
     assert pauses.seconds[1] < 1.0
 
 
-async def test_giving_up_names_the_first_cause(
-    kbs: FakeKbs, client: KbsClient, pauses: Pauses
-) -> None:
+async def test_giving_up_names_the_first_cause(kbs: FakeKbs, pauses: Pauses) -> None:
     kbs.play("auth", kbs.silence, *[answer(502, b"bad gateway")] * 4)
-    with pytest.raises(KbsRefusedError, match="gave up after 5 attempts") as caught:
-        await client.handshake(Attester())
+    async with KbsClient(kbs.url, limits=IMPATIENT, sleep=pauses.sleep) as client:
+        with pytest.raises(KbsRefusedError, match="gave up after 5 attempts") as caught:
+            await client.handshake(Attester())
     assert isinstance(caught.value.first_cause, KbsTimeoutError)
     assert len(pauses.seconds) == 4
 
 
 async def test_the_deadline_of_the_caller_counts(kbs: FakeKbs, client: KbsClient) -> None:
+    now = asyncio.get_running_loop().time
     kbs.play("auth", answer(503, Retry_After="100"))
     with pytest.raises(KbsRefusedError):
-        await client.handshake(
-            Attester(), deadline=asyncio.get_running_loop().time() + SHORT.request_seconds
-        )
+        await client.handshake(Attester(), deadline=now() + 40)
     assert len(kbs.seen) == 1
     with pytest.raises(KbsTimeoutError):
-        await client.handshake(Attester(), deadline=asyncio.get_running_loop().time() - 1)
+        await client.handshake(Attester(), deadline=now() - 1)
+
+
+async def test_requests_that_wait_for_their_turn_do_not_time_out(kbs: FakeKbs) -> None:
+    async with KbsClient(kbs.url, limits=IMPATIENT, retries=ONCE) as client:
+        session = await client.handshake(Attester())
+        # Three full rounds of silence; whoever waits for a turn has not begun yet.
+        kbs.play("resource", *[kbs.silence] * (MAX_CONNECTIONS * 3))
+        requests = [client.resource(URI, session) for _ in range(MAX_CONNECTIONS * 4)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+    timeouts = [result for result in results if isinstance(result, KbsTimeoutError)]
+    assert len(timeouts) == MAX_CONNECTIONS * 3
+    assert len(kbs.seen) == 2 + len(requests)
+
+
+async def test_a_closed_client_opens_nothing_again(kbs: FakeKbs) -> None:
+    client = KbsClient(kbs.url, limits=PATIENT)
+    session = await client.handshake(Attester())
+    kbs.play("resource", kbs.silence)
+    pending = asyncio.create_task(client.resource(URI, session))
+    while len(kbs.seen) < 3:
+        await asyncio.sleep(0)
+    await client.aclose()
+    await client.aclose()
+    with pytest.raises(KbsClosedError, match="fetching kbs:///default/key/1"):
+        await pending
+    with pytest.raises(KbsClosedError):
+        await client.handshake(Attester())
 
 
 async def test_a_silent_attester_is_not_taken_for_a_silent_kbs(
@@ -234,10 +262,9 @@ async def test_a_silent_attester_is_not_taken_for_a_silent_kbs(
 ) -> None:
     attester = Attester()
     attester.silent = True
-    limited = dataclasses.replace(SHORT, operation_seconds=0.3)
-    async with KbsClient(kbs.url, limits=limited) as impatient:
-        with pytest.raises(EvidenceTimeoutError, match="attester gave no evidence"):
-            await impatient.handshake(attester)
+    deadline = asyncio.get_running_loop().time() + 1.0
+    with pytest.raises(EvidenceTimeoutError, match="attester gave no evidence"):
+        await client.handshake(attester, deadline=deadline)
 
 
 async def test_cancelling_leaves_the_client_usable(kbs: FakeKbs, client: KbsClient) -> None:
