@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mocktee.errors import MockTeeError
+from mocktee.errors import HarnessError, MockTeeError
 from mocktee.harness import DEFAULT_REST_BIND, Harness
 from mocktee.seeding import EXAMPLE_RESOURCE
 
@@ -40,10 +41,13 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 async def up(arguments: argparse.Namespace) -> None:
     """Run until cancelled. Raises :class:`MockTeeError` when a process dies or does not start."""
-    state = arguments.state or Path(tempfile.mkdtemp(prefix="mocktee-"))
+    temporary = Path(tempfile.gettempdir()) / f"mocktee-{secrets.token_hex(4)}"
+    state = arguments.state or temporary
     tls = not arguments.no_tls
     async with Harness.start(state, latency=arguments.latency, tls=tls) as harness:
         config = (arguments.config or harness.state / "cguest.toml").absolute()
+        if config.exists():
+            raise HarnessError(f"write {config}", "it exists", hint="name a new file")
         try:
             harness.write_config(config, harness.state / "run", rest_bind=arguments.rest_bind)
             print(describe(harness, config, arguments.rest_bind), flush=True)

@@ -39,8 +39,16 @@ async def claimed(directory: Path) -> AsyncIterator[Path]:
     try:
         yield path
     finally:
-        # Not to be interrupted half-way: a second Ctrl-C waits for the few seconds this takes.
-        await asyncio.shield(remove(path))
+        await _to_its_end(asyncio.create_task(remove(path)))
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    """Await ``task`` without passing a cancellation on to it; the few seconds are waited for."""
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 async def remove(directory: Path) -> None:

@@ -152,6 +152,38 @@ async def test_failure_while_starting_leaves_nothing(tmp_path: Path) -> None:
     assert mounts_below(state) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--state", "/sys/kernel/mocktee"), "refuses to start"),
+        (("--state", "/proc/self"), "refuses to start"),
+        (("--state", str(ROOT)), "not empty"),
+    ],
+    ids=["sysfs", "procfs", "somebody's directory"],
+)
+async def test_up_refuses(arguments: tuple[str, ...], message: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mocktee", "up", *arguments), cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    code, said = await ended(process)
+    assert code == 1
+    assert message in said
+
+
+async def test_up_keeps_a_file_that_was_there(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("mine")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mocktee", "up", "--no-tls", "--latency", "0",
+        "--state", str(tmp_path / "state"), "--config", str(config),
+        cwd=ROOT, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    code, said = await ended(process)
+    assert (code, config.read_text()) == (1, "mine")
+    assert "it exists" in said
+    assert not (tmp_path / "state").exists()
+
+
 async def test_mounts_are_detached_before_anything_is_deleted(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
