@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from email.utils import formatdate
@@ -191,6 +192,37 @@ async def test_text_is_compressed_for_clients_that_ask(
             assert await response.read() == b"text " * 1000
             assert ("ETag" not in response.headers) == compressed
             assert ("Content-Length" not in response.headers) == compressed
+
+
+async def test_expect_continue(server: MockOss) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    fields = signed("PUT", "new") | {"host": "127.0.0.1", "content-length": "3"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    request = f"PUT /{BUCKET}/new HTTP/1.1\r\n{head}Expect: 100-continue\r\n\r\n"
+    writer.write(request.encode())
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"abc")
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+    await writer.wait_closed()
+    assert server.get(BUCKET, "new") == b"abc"
+
+
+async def test_upload_that_breaks_off_changes_nothing(tmp_path: Path) -> None:
+    async with MockOss.start(tmp_path) as server:
+        server.add_bucket(BUCKET)
+        server.add_key(KEY_ID, SECRET)
+        server.put(BUCKET, "a", DATA)
+        before = sorted((tmp_path / "objects").iterdir())
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        fields = signed("PUT", "a") | {"host": "127.0.0.1", "content-length": "4000000"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        writer.write(f"PUT /{BUCKET}/a HTTP/1.1\r\n{head}\r\n".encode() + bytes(3_000_000))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    assert server.get(BUCKET, "a") == DATA
+    assert sorted((tmp_path / "objects").iterdir()) == before
 
 
 async def test_only_loopback(tmp_path: Path) -> None:
