@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cdh.agent_client import AgentSessionSource
 from cdh.config import CdhConfig
 from cdh.hub import ConfidentialDataHub, MountSettings
+from cdh.mounts.child import COMMAND
 from cdh.mounts.supervisor import MountSupervisor
 from cdh.resources import NoResources, ResourceSource
 from cdh.sealed.keys import SigningKeys
@@ -59,7 +60,7 @@ async def open_hub(
             if config.skip_sealed_secret_verification
             else SignatureVerifier(SigningKeys(resources))
         )
-        mounts = MountSupervisor()
+        mounts = MountSupervisor(command=(*COMMAND, "--log-level", config.mounts.log_level))
         stack.push_async_callback(mounts.close)
         hub = ConfidentialDataHub(
             resources,

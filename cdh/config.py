@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -54,13 +54,17 @@ class LogSection(Section, frozen=True):
 
 
 class MountsSection(Section, frozen=True):
-    """Ours. ``endpoints`` empty admits every https endpoint; ``ca_file`` adds roots for OSS."""
+    """Ours. ``endpoints`` empty admits every https endpoint; ``ca_file`` adds roots for OSS.
+
+    ``memory_mib`` bounds each mount's cache and buffers; ``log_level`` is the mount processes'.
+    """
 
     allowed_roots: tuple[str, ...] = ("/run", "/mnt", "/var/lib/cguest/mounts")
     allow_http: bool = False
     ca_file: str | None = None
     endpoints: tuple[str, ...] = ()
     memory_mib: int = 256
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     def policy(self) -> MountPolicy:
         """Return the policy. Raises ``MountRefusedError`` for an endpoint that is none."""

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from cdh.errors import bounded
 from secrecy.journal import get_logger
 
@@ -19,6 +21,12 @@ MAX_LINE: Final = 512  # characters of one line that are kept
 MAX_LINES: Final = 200  # in each window
 WINDOW_SECONDS: Final = 60.0
 CHUNK: Final = 4096
+
+
+class _Record(msgspec.Struct):
+    """A line of :mod:`secrecy.journal`, as far as it is looked at."""
+
+    level: str
 
 
 class LineBudget:
@@ -61,4 +69,13 @@ async def relay_stderr(stream: asyncio.StreamReader, mount_point: str) -> None:
 def _pass_on(line: bytes, mount_point: str, budget: LineBudget) -> None:
     text = bounded(line.decode(errors="replace"), MAX_LINE)
     if text.strip() and budget.admit():
-        log.warning("mount process", mount_point=mount_point, text=text)
+        write = log.info if _is_quiet(line) else log.warning
+        write("mount process", mount_point=mount_point, text=text)
+
+
+def _is_quiet(line: bytes) -> bool:
+    """Tell whether this is a record of ours below warning; anything else is worth a warning."""
+    try:
+        return msgspec.json.decode(line, type=_Record).level in ("debug", "info")
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
