@@ -18,6 +18,7 @@ from cdh.errors import CdhError
 from lifecycle import (
     LifecycleError,
     Readiness,
+    SettingsError,
     Shutdown,
     UnixAddress,
     listen_unix,
@@ -41,11 +42,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _kernel_command_line() -> str:
+    """An unreadable command line is an error: it may name the key broker."""
+    try:
+        return KERNEL_COMMAND_LINE.read_text(errors="replace")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise SettingsError(str(KERNEL_COMMAND_LINE), f"cannot be read: {reason}") from error
+
+
 def _configuration(arguments: argparse.Namespace) -> CdhConfig:
     if arguments.config is not None:
         config = load_toml(arguments.config, CdhConfig)
     else:
-        config = default_config(os.environ, KERNEL_COMMAND_LINE.read_text())
+        config = default_config(os.environ, _kernel_command_line())
     if arguments.socket is not None:
         config = msgspec.structs.replace(config, socket=arguments.socket)
     config.check()

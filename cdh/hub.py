@@ -65,10 +65,14 @@ class ConfidentialDataHub:
         settings = self._mount_settings
         spec = MountSpec.parse(request, settings.policy)
         _note(spec)
-        credentials = OssCredentials.check(
-            await self._open("akId", spec.access_key_id),
-            await self._open("akSecret", spec.access_key_secret),
-        )
+        key_id = await self._open("akId", spec.access_key_id)
+        key_secret = await self._open("akSecret", spec.access_key_secret)
+        try:
+            credentials = OssCredentials.check(key_id, key_secret)
+        finally:
+            # The checked pair are copies, which the mount wipes at its end.
+            key_id.wipe()
+            key_secret.wipe()
         launch = Launch(spec, credentials, settings.ca_pem, settings.memory_bytes)
         await self._mounts.mount(launch)
 

@@ -114,7 +114,9 @@ def _check_type(volume_type: str) -> None:
 def _check_keys(options: Mapping[str, str]) -> None:
     for key, value in options.items():
         if key not in _KNOWN:
-            raise MountRefusedError(f"option {key}", "unknown", hint=f"known: {', '.join(_KNOWN)}")
+            raise MountRefusedError(
+                f"option {key}", "unknown", hint=f"known: {', '.join(sorted(_KNOWN))}"
+            )
         limit = MAX_BYTES if is_sealed(value) else MAX_VALUE
         if len(value) > limit:
             raise MountRefusedError(f"option {key}", f"longer than {limit} characters")

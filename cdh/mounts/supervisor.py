@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from cdh.errors import MountError, MountFailedError, MountNotFoundError, MountPointError
+from cdh.errors import (
+    MountError,
+    MountFailedError,
+    MountNotFoundError,
+    MountPointError,
+    MountRefusedError,
+)
 from cdh.mounts.child import COMMAND, Ending, MountChild
 from cdh.mounts.launch import Launch
 from cdh.mounts.mountinfo import read_mountinfo, topmost
@@ -56,6 +62,8 @@ class MountStatus:
 class SupervisionPolicy:
     """Times in seconds. After ``restart_delays`` is used up a mount stays failed.
 
+    ``max_mounts`` bounds the processes the host can have started.
+
     A mount that held for ``stable_seconds`` starts again with the first delay. ``start_seconds``
     bounds a start whose caller set no earlier deadline.
     """
@@ -64,6 +72,7 @@ class SupervisionPolicy:
     stop_seconds: float = 20.0
     restart_delays: tuple[float, ...] = (0.2, 1.0, 5.0, 15.0, 30.0)
     stable_seconds: float = 60.0
+    max_mounts: int = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -119,17 +128,18 @@ class MountSupervisor:
         self._mounts: dict[str, _Mount] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
+        self._stopped = False
 
     async def run(self) -> None:
-        """Own the tasks of all mounts until cancelled; then remove every mount."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
-                self._running.set()
+        """Own the tasks of all mounts until cancelled; then remove every mount. Runs once."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._running.set()
+            try:
                 await asyncio.Event().wait()
-        finally:
-            self._tasks = None
-            self._running.clear()
+            finally:
+                # Before the group waits for its tasks: a mount made now would never end.
+                self._stopped = True
 
     def list(self) -> tuple[MountStatus, ...]:
         """Return all mounts, ordered by mount point."""
@@ -145,8 +155,8 @@ class MountSupervisor:
         await self._running.wait()
         path = launch.spec.mount_point
         await self._admit(path)
-        if self._tasks is None:
-            raise MountFailedError(path, "internal", "the hub is stopping")
+        if self._stopped or self._tasks is None:
+            raise MountFailedError(path, "stopped", "the hub is stopping")
         mount = _Mount(launch, asyncio.get_running_loop().create_future())
         # A failure whose caller has left is no news to anybody.
         mount.started.add_done_callback(_retrieve)
@@ -173,7 +183,8 @@ class MountSupervisor:
             raise MountFailedError(path, "unmount", "the mount is still in the mount table")
 
     async def close(self) -> None:
-        """Remove every mount. Idempotent."""
+        """Remove every mount and make no more. Idempotent."""
+        self._stopped = True
         tasks = [mount.task for mount in self._mounts.values() if mount.task is not None]
         for task in tasks:
             task.cancel()
@@ -185,6 +196,10 @@ class MountSupervisor:
         present = self._mounts.get(path)
         if present is not None and present.state is MountState.FAILED:
             await self.unmount(path)
+        if len(self._mounts) >= self._policy.max_mounts:
+            raise MountRefusedError(
+                "mounts", f"this guest has {len(self._mounts)} already, which is the limit"
+            )
         for other in self._mounts:
             if path == other or path.startswith(other + "/") or other.startswith(path + "/"):
                 raise MountPointError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from cdh.errors import MountFailedError, MountNotFoundError, MountPointError
+from cdh.errors import MountFailedError, MountNotFoundError, MountPointError, MountRefusedError
 from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.mountinfo import read_mountinfo, topmost
 from cdh.mounts.mountpoint import prepare_mount_point
@@ -276,6 +276,23 @@ async def test_one_place_serves_one_mount(tmp_path: Path) -> None:
             with pytest.raises(MountPointError, match="already at"):
                 await made.supervisor.mount(launch_at(place))
         assert len(made.supervisor.list()) == 1
+
+
+async def test_the_number_of_mounts_is_bounded(tmp_path: Path) -> None:
+    async with workshop(tmp_path, policy=SupervisionPolicy(max_mounts=1)) as made:
+        await made.supervisor.mount(launch_at(made.target))
+        with pytest.raises(MountRefusedError, match="limit"):
+            await made.supervisor.mount(launch_at(tmp_path / "other"))
+
+
+async def test_no_mount_is_made_while_stopping(tmp_path: Path) -> None:
+    async with workshop(tmp_path, "stubborn") as made:
+        await made.supervisor.mount(launch_at(made.target))
+        closing = asyncio.create_task(made.supervisor.close())
+        await asyncio.sleep(0)
+        with pytest.raises(MountFailedError, match="stopping"):
+            await made.supervisor.mount(launch_at(tmp_path / "other"))
+        await closing
 
 
 async def test_a_chattering_child_cannot_flood_the_log(
