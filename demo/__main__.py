@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from demo.journey import Journey
 from demo.refusals import Refusals
 from demo.stage import Stage
 from demo.story import Step, StepFailedError, Story
+from ttrpc import TtrpcError
 
 QUOTE_SECONDS = 1.0  # what a stock kernel takes; felt on purpose
 
@@ -47,15 +49,24 @@ async def tell() -> bool:
             await Refusals(stage, story).play()
             story.chapter("The end")
             await after_the_end(story, stage)
-    except StepFailedError as error:
+    except (StepFailedError, TtrpcError) as error:
+        # A call that fails is a step that does not hold; its text is the daemon's own reason.
         print(f"\nthis step does not hold: {error}", file=sys.stderr)
     return story.summary()
 
 
+async def interruptible() -> bool:
+    """Tell the story; SIGTERM ends it as Ctrl-C does, with everything cleaned up."""
+    telling = asyncio.current_task()
+    assert telling is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
+    return await tell()
+
+
 def main() -> int:
     try:
-        return 0 if asyncio.run(tell()) else 1
-    except KeyboardInterrupt:
+        return 0 if asyncio.run(interruptible()) else 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
 

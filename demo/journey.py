@@ -12,6 +12,7 @@ from pathlib import Path
 import dcap_qvl
 import fastcrc
 
+from demo.mounting import oss_options
 from demo.stage import Stage, run
 from demo.story import Step, Story, require
 from protos.stubs import (
@@ -200,7 +201,7 @@ class Journey:
             "bucket": self.stage.harness.bucket,
             "path": path,
             "url": self.stage.harness.oss_endpoint,
-            "otherOpts": "-o use_path_request_style",
+            "otherOpts": oss_options(self.stage),
             "readonly": readonly,
             "targetPath": "",
             "volumeId": "demo-volume",

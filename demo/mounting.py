@@ -32,6 +32,11 @@ async def sealed_oss_keys(stage: Stage) -> tuple[str, str]:
     )
 
 
+def oss_options(stage: Stage) -> str:
+    """What a server on a loopback address needs: it has no region in its name, nor buckets."""
+    return f"-o use_path_request_style,region={stage.harness.oss_region}"
+
+
 @asynccontextmanager
 async def mounted_bucket(stage: Stage, other_opts: str = "") -> AsyncIterator[MountedBucket]:
     """Mount the harness's bucket read-write; unmounted at the end of the block."""
@@ -40,7 +45,7 @@ async def mounted_bucket(stage: Stage, other_opts: str = "") -> AsyncIterator[Mo
     options = {
         "akId": key_id, "akSecret": key, "bucket": stage.harness.bucket, "path": "/",
         "url": stage.harness.oss_endpoint, "readonly": "false", "targetPath": "",
-        "otherOpts": f"-o use_path_request_style {other_opts}".strip(), "volumeId": "bench",
+        "otherOpts": f"{oss_options(stage)} {other_opts}".strip(), "volumeId": "bench",
     }  # fmt: skip
     async with await stage.hub() as client:
         await SecureMountStub(client).secure_mount(

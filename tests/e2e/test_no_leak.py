@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.mounting import oss_options
 from demo.stage import Stage, run
 from protos.stubs import (
     AttestationAgentStub,
@@ -64,7 +65,7 @@ async def _journey(stage: Stage, canaries: dict[str, bytes], point: Path) -> lis
             "akId": await _seal(stage, "kbs:///default/oss/access-key-id"),
             "akSecret": await _seal(stage, "kbs:///default/oss/access-key-secret"),
             "bucket": stage.harness.bucket, "path": "/", "url": stage.harness.oss_endpoint,
-            "otherOpts": "-o use_path_request_style", "readonly": "false",
+            "otherOpts": oss_options(stage), "readonly": "false",
             "targetPath": "", "volumeId": "leak",
         }  # fmt: skip
         await SecureMountStub(client).secure_mount(

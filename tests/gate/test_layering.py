@@ -27,7 +27,7 @@ ARROWS: dict[str, set[str]] = {
     "rest": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},
     "cguest": {"protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
-    "cguestd": PRODUCT - {"cguest"},
+    "cguestd": PRODUCT - {"cguest", "cguestd"},
     "mocktee": set(),
     "demo": EVERYTHING,
     "bench": EVERYTHING,

@@ -101,4 +101,5 @@ def test_every_direct_dependency_is_locked_and_has_a_reason() -> None:
     locked = "".join((ROOT / "requirements" / f"{n}.txt").read_text() for n in ("build", "dev"))
     for name in sorted(names):
         assert f"`{name}`" in reasons, f"docs/dependencies.md gives no reason for {name}"
-        assert re.search(rf"^{re.escape(name.lower())}==", locked, re.MULTILINE), name
+        canonical = re.escape(name.lower().replace("_", "-"))
+        assert re.search(rf"^{canonical}==", locked, re.MULTILINE), name
