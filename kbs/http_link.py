@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -217,6 +218,13 @@ def _retry_after(value: str | None) -> float | None:
     return float(value)
 
 
+def _reason(error: OSError) -> str:
+    """Return the system's words: asyncio has "Connect call failed" for every errno."""
+    if error.errno is not None and error.errno > 0:  # name look-up has negative numbers
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__
+
+
 @asynccontextmanager
 async def _translated(attempted: str) -> AsyncIterator[None]:
     """Turn what aiohttp and the system raise into errors of this package."""
@@ -231,9 +239,8 @@ async def _translated(attempted: str) -> AsyncIterator[None]:
             hint=tls_hint(error),
         ) from error
     except aiohttp.ClientConnectorError as error:
-        reason = error.os_error.strerror or type(error.os_error).__name__
         raise KbsUnreachableError(
-            f"no connection ({reason})",
+            f"no connection ({_reason(error.os_error)})",
             attempted=attempted,
             hint="see that the KBS runs, and that name, port and firewall are right",
         ) from error
