@@ -237,7 +237,7 @@ def _judge_without_effect(name: str, ignored: list[str]) -> None:
         raise MountRefusedError(f"option {name}", "absent in this implementation")
     if name != "max_stat_cache_size" and name not in _IGNORED:
         raise MountRefusedError(
-            f"option {name}", "unknown", hint="docs/configuration.md lists the mount options"
+            f"option {name}", "unknown", hint="docs/data-hub.md lists the mount options"
         )
     if name not in ignored:
         ignored.append(name)
