@@ -1,4 +1,4 @@
-"""``python -m ossmount --launch-fd N --status-fd M --lifeline-fd L``: one mount, started by a parent.
+"""One bucket mount, started by a parent as ``python -m ossmount --launch-fd N ...``.
 
 Composition root. Exit codes: 0 the mount ended in good order, 1 it could not start or failed
 (the status pipe says why), 2 the command line is wrong.
@@ -22,7 +22,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line. Only descriptors and loudness: everything else is in the pipe."""
-    parser = argparse.ArgumentParser(prog="ossmount", description=__doc__.partition(":")[0])
+    parser = argparse.ArgumentParser(prog="ossmount", description="One bucket mount, started by a parent.")
     parser.add_argument(
         "--launch-fd", type=int, required=True, help="pipe with the launch document"
     )

@@ -81,6 +81,7 @@ class OssSigner:
             params=dict(params),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers},
             region=self._region,
+            product="oss",
         )
         self._auth._sign_request(request, self._bucket, key)  # noqa: SLF001 - the library's seam
         return {name: value for name, value in request.headers.items() if value is not None}
