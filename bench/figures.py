@@ -14,6 +14,11 @@ from typing import Literal
 Better = Literal["lower", "higher"]
 
 
+def number(value: float) -> str:
+    """Three significant digits for small numbers, none lost in an exponent for large ones."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """``value`` is the median of ``samples``; ``target`` and ``peer`` are in the same unit."""
@@ -40,12 +45,12 @@ class Figure:
 
     def row(self) -> list[str]:
         verdict = {None: "", True: "reached", False: "NOT reached"}[self.reached]
-        spread = f"{min(self.samples):.3g} … {max(self.samples):.3g}"
+        spread = f"{number(min(self.samples))} … {number(max(self.samples))}"
         peer = ""
         if self.peer is not None:
-            peer = f"{self.peer:.3g} ({self.peer_name}), ratio {self.value / self.peer:.2f}"
+            peer = f"{number(self.peer)} ({self.peer_name}), ratio {self.value / self.peer:.2f}"
         target = "" if self.target is None else f"{self.target:g}"
-        return [self.name, f"{self.value:.4g} {self.unit}", spread, target, verdict, peer]
+        return [self.name, f"{number(self.value)} {self.unit}", spread, target, verdict, peer]
 
 
 @dataclass(slots=True)

@@ -28,10 +28,13 @@ MAX_SINGLE_BYTES: Final = 5 << 30
 class ByteSource(Protocol):
     """What is needed of a request body: its pieces as they came, uncopied.
 
-    Empty bytes mark the end, unless the flag says that they end an HTTP chunk.
+    Empty bytes mark the end, unless the flag says that they end an HTTP chunk. aiohttp's empty
+    body is one object for all requests and says so for ever, hence :meth:`at_eof`.
     """
 
     async def readchunk(self) -> tuple[bytes, bool]: ...
+
+    def at_eof(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ async def receive(
 async def _next(source: ByteSource) -> bytes:
     while True:
         piece, ends_chunk = await source.readchunk()
-        if piece or not ends_chunk:
+        if piece or not ends_chunk or source.at_eof():
             return piece
 
 
