@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ async def open_rest(config: RestConfig, backends: Backends) -> AsyncIterator[Bin
         try:
             await site.start()
         except OSError as error:
-            reason = error.strerror or type(error).__name__
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
             raise RestConfigError(
                 "bind",
                 f"listening on {address.host} port {address.port}: {reason}",

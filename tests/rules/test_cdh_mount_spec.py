@@ -18,6 +18,7 @@ from cdh.errors import (
 from cdh.mounts.endpoint import parse_endpoint
 from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.spec import OSS, MountPolicy, MountRequest, MountSpec
+from ossmount.launch import LaunchSpec
 from secrecy import Secret
 
 POLICY = MountPolicy(allowed_roots=("/run", "/mnt"))
@@ -280,3 +281,28 @@ def test_arbitrary_values_are_parsed_or_refused(changes: dict[str, str], mount_p
         problem = str(error)
     assert len(problem) < 900
     assert problem.isprintable()
+
+
+names = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=30)
+
+
+@given(
+    st.lists(names, max_size=4),
+    st.sampled_from(["", "-o ro,uid=1,gid=2,umask=027", "sigv1", "max_stat_cache_size=0"]),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=64),
+    st.sampled_from(["https://oss-cn-x.aliyuncs.com", "oss-cn-x-internal.aliyuncs.com:8443"]),
+)
+def test_the_mount_process_accepts_every_document_made_here(
+    parts: list[str], options: str, key: str, url: str
+) -> None:
+    try:
+        spec = parse({"path": "/".join(["", *parts]), "otherOpts": options, "url": url})
+    except MountRefusedError:
+        return
+    keys = OssCredentials.check(Secret(key), Secret(key))
+    document = Launch(spec, keys, ca_pem=None, memory_bytes=32 << 20).encode()
+    told = LaunchSpec.parse(document.reveal())
+    assert (told.mount_point, told.prefix, told.endpoint) == (
+        spec.mount_point, spec.prefix, spec.endpoint.url,
+    )  # fmt: skip
+    assert told.credentials.access_key_secret.matches(key.encode())

@@ -251,7 +251,7 @@ async def test_a_failing_backend_is_500_with_text_and_cause() -> None:
 async def test_a_taken_port_is_named() -> None:
     async with rest(FakeBackend()) as browser:
         taken = RestConfig(bind=f"127.0.0.1:{browser._address.port}")
-        with pytest.raises(RestConfigError, match="already in use") as caught:
+        with pytest.raises(RestConfigError, match="Address already in use") as caught:
             async with open_rest(taken, Backends(FakeBackend(), FakeBackend())):
                 pass
     assert "--bind" in caught.value.hint

@@ -1,0 +1,82 @@
+"""``api-server-rest`` as a process: flags, exit codes, start without backends, orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+async def start(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "rest", *arguments,
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+async def get(port: int, target: str) -> bytes:
+    """Ask until somebody listens."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        await asyncio.sleep(0.02)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_it_starts_without_backends_and_stops_in_order() -> None:
+    port = free_port()
+    process = await start(
+        "-b", f"127.0.0.1:{port}", "-f", "all", "-c", "unix:///none/cdh", "-a", "unix:///none/aa"
+    )
+    try:
+        answer = await get(port, "/cdh/resource/a/b/c")
+        assert b"ttrpc connect to CDH addr: unix:///none/cdh failed: " in answer
+        answer = await get(port, "/aa/token?token_type=kbs")
+        assert b"ttrpc connect to Attestation Agent addr: unix:///none/aa failed: " in answer
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--features", "everything"), b"features: 'everything' is unknown"),
+        (("--bind", "0.0.0.0:8006"), b"0.0.0.0 is not a loopback address"),
+        (("--bind", "8006"), b"not ADDRESS:PORT"),
+        (("--cdh_addr", "/x"), b"not a unix socket address"),
+        (("--aa_addr", "tcp://x"), b"not a unix socket address"),
+        (("--log-level", "loud"), b"log level"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+async def test_what_cannot_work_is_named(arguments: tuple[str, ...], problem: bytes) -> None:
+    process = await start(*arguments)
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert problem in errors
+    assert errors.count(b"\n") == 1
