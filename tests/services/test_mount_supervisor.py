@@ -17,11 +17,11 @@ import uvloop
 from cdh.errors import MountFailedError, MountNotFoundError, MountPointError, MountRefusedError
 from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.mountinfo import read_mountinfo, topmost
-from cdh.mounts.mountpoint import prepare_mount_point
 from cdh.mounts.spec import OSS, MountPolicy, MountRequest, MountSpec
 from cdh.mounts.supervisor import MountState, MountStatus, MountSupervisor, SupervisionPolicy
 from cdh.mounts.unmount import detach
 from secrecy import Secret
+from tests.conftest import ROOT
 
 FAKE = Path(__file__).with_name("fake_ossmount.py")
 KEY_ID, KEY_SECRET = "LTAI-the-id", "the-secret-access-key"
@@ -308,6 +308,22 @@ async def test_a_chattering_child_cannot_flood_the_log(
     assert dropped["lines"] == 801
 
 
+async def test_a_hub_that_is_killed_leaves_no_mount(tmp_path: Path) -> None:
+    state, target = tmp_path / "state", tmp_path / "volume"
+    state.mkdir()
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.services.mount_holder", str(target), str(state),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert holder.stdout is not None
+    assert await holder.stdout.readline() == b"mounted\n"
+    child = json.loads((state / "start-0.json").read_text())["pid"]
+    holder.kill()
+    await holder.communicate()
+    while os.path.exists(f"/proc/{child}") or topmost(read_mountinfo(), str(target)) is not None:
+        await asyncio.sleep(0.01)
+
+
 def test_the_loop_of_the_service_does_the_same(tmp_path: Path) -> None:
     """The other tests run on asyncio's loop; the service runs on uvloop."""
 
@@ -322,62 +338,3 @@ def test_the_loop_of_the_service_does_the_same(tmp_path: Path) -> None:
             assert len(made.starts()) == 2
 
     uvloop.run(life())
-
-
-def link(folder: Path) -> Path:
-    (folder / "real").mkdir()
-    (folder / "link").symlink_to("real")
-    return folder / "link" / "x"
-
-
-def final_link(folder: Path) -> Path:
-    (folder / "real").mkdir()
-    (folder / "final").symlink_to("real")
-    return folder / "final"
-
-
-def dangling(folder: Path) -> Path:
-    (folder / "dangling").symlink_to("nowhere")
-    return folder / "dangling"
-
-
-def plain_file(folder: Path) -> Path:
-    (folder / "file").write_text("")
-    return folder / "file"
-
-
-def below_file(folder: Path) -> Path:
-    return plain_file(folder) / "x"
-
-
-@pytest.mark.parametrize(
-    ("arrange", "problem"),
-    [
-        (link, "is a symbolic link"),
-        (final_link, "is a symbolic link"),
-        (dangling, "is a symbolic link"),
-        (plain_file, "is not a directory"),
-        (below_file, "is not a directory"),
-        (lambda _: Path("/proc/self/x"), "is a symbolic link"),
-        (lambda _: Path("/proc"), "is already mounted"),
-        (lambda _: Path("/proc/absent"), "No such file or directory"),
-    ],
-    ids=["link on the way", "link", "dangling", "file", "below a file", "magic", "busy", "kernel"],
-)
-def test_places_that_cannot_be_used(
-    tmp_path: Path, arrange: Callable[[Path], Path], problem: str
-) -> None:
-    place = arrange(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(MountPointError, match=problem):
-        prepare_mount_point(str(place))
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_only_empty_directories_made_here_are_removed(tmp_path: Path) -> None:
-    prepared = prepare_mount_point(str(tmp_path / "a/b/c"))
-    assert prepared.created == tuple(str(tmp_path / name) for name in ("a", "a/b", "a/b/c"))
-    (tmp_path / "a/b/kept").write_text("")
-    assert prepared.remove_created() == prepared.created[:2]
-    assert (tmp_path / "a/b/kept").exists()
-    assert not (tmp_path / "a/b/c").exists()
