@@ -51,7 +51,7 @@ class Refusals:
             await self.stage.harness.tsm.tamper(TAMPERED, before)
             require(refused.code == 1, "exit code 1 (refused)", (refused.code, refused.err))
             require("RTMR1" in refused.err.upper(), "a reason that names RTMR1", refused.err)
-            step.fact(refused.err[:400], "the KBS, replaying the event log")
+            step.fact(refused.err[:900], "the KBS, replaying the event log")
 
     async def replayed_nonce(self) -> None:
         async with self.story.step("Refused: yesterday's evidence for today's nonce") as step:
@@ -84,12 +84,14 @@ class Refusals:
         async with self.story.step("Refused: policy denies a resource") as step:
             await self.stage.harness.put_resource(DENY_PATH, b"never seen")
             await self.stage.harness.set_resource_policy(POLICY)
+            # The refusal before last ended the session; a good one must be there to be kept.
+            await self.stage.cguest("attest")
             before = await self.stage.harness.quotes_made()
             refused = await self.stage.cguest("resource", "get", f"kbs:///{DENY_PATH}")
             made = await self.stage.harness.quotes_made() - before
             require(refused.code == 1, "exit code 1 (refused)", (refused.code, refused.err))
             require(made == 0, "no further quote for a denial", made)
-            step.fact(refused.err[:400], "the KBS's policy, in Rego")
+            step.fact(refused.err[:900], "the KBS's policy, in Rego")
             step.fact("the denial cost no quote (the reference tries three times)", "the fake TSM")
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+
+
+WIDTH = 100  # columns
 
 
 class StepFailedError(Exception):
@@ -84,7 +88,8 @@ class Story:
         number = len(self.steps)
         print(f"{clear}{mark} {number:>2}. {step.title}  ({step.seconds:.2f} s)")
         for what, by in step.facts:
-            print(f"       {what}\n         checked by {by}")
+            print(textwrap.fill(what, WIDTH, initial_indent=" " * 7, subsequent_indent=" " * 7))
+            print(f"         checked by {by}")
         sys.stdout.flush()
 
     def summary(self) -> bool:
