@@ -126,7 +126,7 @@ def _walk(path: str, created: list[str]) -> None:
     except OSError as error:
         reason = "a mount there is dead" if error.errno == errno.ENOTCONN else None
         raise MountPointError(
-            path, f"{walked}: {reason or os.strerror(error.errno or 0)}", hint="see the path"
+            path, f"{walked}: {reason or os.strerror(error.errno or 0)}"
         ) from error
     finally:
         os.close(current)
