@@ -316,10 +316,12 @@ async def test_a_hub_that_is_killed_leaves_no_mount(tmp_path: Path) -> None:
         cwd=ROOT, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert holder.stdout is not None
-    assert await holder.stdout.readline() == b"mounted\n"
+    try:
+        assert await holder.stdout.readline() == b"mounted\n"
+    finally:
+        holder.kill()
+        await holder.communicate()
     child = json.loads((state / "start-0.json").read_text())["pid"]
-    holder.kill()
-    await holder.communicate()
     while os.path.exists(f"/proc/{child}") or topmost(read_mountinfo(), str(target)) is not None:
         await asyncio.sleep(0.01)
 
