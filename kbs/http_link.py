@@ -27,9 +27,12 @@ from kbs.errors import (
     KbsUrlError,
 )
 from kbs.tls import KbsTls, tls_hint
+from secrecy.journal import get_logger
 
 if TYPE_CHECKING:
     import aiohttp
+
+log = get_logger("kbs")
 
 USER_AGENT: Final = "confidential-guest-kbs-client/0.1.0"
 CHUNK_BYTES: Final = 64 * 1024
@@ -96,7 +99,10 @@ class HttpLink:
                     self._request(method, target, headers, body, attempted) as response,
                 ):
                     _refuse_surprises(response, attempted)
-                    return await _read_answer(response, max_bytes, max_error_bytes, attempted)
+                    answer = await _read_answer(response, max_bytes, max_error_bytes, attempted)
+                    took_ms = round((loop.time() - started) * 1000, 1)
+                    log.debug("exchange", attempted=attempted, status=answer.status, ms=took_ms)
+                    return answer
         except TimeoutError:
             waited = min(seconds, max(deadline - started, 0.0))
             raise KbsTimeoutError(waited, attempted=attempted) from None

@@ -6,6 +6,10 @@ import os
 import socket
 from collections.abc import Mapping
 
+from secrecy.journal import get_logger
+
+log = get_logger("lifecycle")
+
 
 class Readiness:
     """Sends state lines to the socket named in ``NOTIFY_SOCKET``, if there is one."""
@@ -31,5 +35,10 @@ class Readiness:
     def _send(self, line: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.sendto(line.encode(), self._address)
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        try:
+            with socket.socket(socket.AF_UNIX, kind) as sock:
+                sock.sendto(line.encode(), self._address)
+        except OSError as error:
+            # A service manager that went away, or does not read, is no reason to stop serving.
+            log.warning("service manager not told", state=line, reason=error.strerror)

@@ -113,6 +113,7 @@ class Dispatcher:
         """
         try:
             method = self._find(request)
+            log.debug("call", service=request.service, method=request.method)
             message = _parse_payload(method, request)
             reply = encode_success((await _run(method, message, request, peer)).SerializeToString())
             if len(reply) <= MAX_DATA_BYTES:

@@ -11,6 +11,7 @@ import pytest
 
 from lifecycle import (
     AddressInUseError,
+    Readiness,
     SettingsError,
     SocketError,
     UnixAddress,
@@ -91,3 +92,15 @@ def test_passed_sockets_go_by_name() -> None:
     assert passed_sockets(environ, 8) == {}
     with pytest.raises(SocketError):
         passed_sockets(environ | {"LISTEN_FDNAMES": "cdh"}, 7)
+
+
+def test_readiness_reaches_the_service_manager(tmp_path: Path) -> None:
+    path = tmp_path / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        Readiness({"NOTIFY_SOCKET": str(path)}).ready()
+        assert manager.recv(64) == b"READY=1"
+
+
+def test_a_service_manager_that_went_away_does_not_end_the_service(tmp_path: Path) -> None:
+    Readiness({"NOTIFY_SOCKET": str(tmp_path / "gone.sock")}).stopping()
