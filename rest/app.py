@@ -148,7 +148,14 @@ def make_server(service: RestService) -> web.Server:
             return _to_response(body)
         return _to_response(await service.answer(call, body))
 
-    return web.Server(handle, access_log=None, max_line_size=MAX_LINE, max_field_size=MAX_LINE)
+    return web.Server(
+        handle,
+        # A caller who hangs up takes the work for it along.
+        handler_cancellation=True,
+        access_log=None,
+        max_line_size=MAX_LINE,
+        max_field_size=MAX_LINE,
+    )
 
 
 @asynccontextmanager

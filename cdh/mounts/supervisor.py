@@ -279,7 +279,7 @@ class MountSupervisor:
         finally:
             document.wipe()
         mount.pid = child.pid
-        relay = asyncio.create_task(child.relay())  # awaited in _part_with, on every path
+        relay = asyncio.create_task(child.relay())  # awaited in _hear_out, on every path
         try:
             await self._await_ready(mount, child)
             mount.enter(MountState.MOUNTED)
@@ -289,7 +289,10 @@ class MountSupervisor:
             return await child.ended()
         finally:
             mount.pid = 0
-            await self._part_with(mount, child, relay)
+            try:
+                await self._part_with(mount, child)
+            finally:
+                await _hear_out(relay)
 
     async def _await_ready(self, mount: _Mount, child: MountChild) -> None:
         """Wait for ``ready`` and confirm it in the mount table."""
@@ -310,8 +313,8 @@ class MountSupervisor:
                 mount.path, "mount", "the process said ready, the mount table does not show it"
             )
 
-    async def _part_with(self, mount: _Mount, child: MountChild, relay: asyncio.Task[None]) -> None:
-        """End and reap the process, detach its mount, let its last words through."""
+    async def _part_with(self, mount: _Mount, child: MountChild) -> None:
+        """End and reap the process and detach its mount."""
         # One that never served has nothing to flush.
         served = mount.state is MountState.MOUNTED
         grace = self._policy.stop_seconds
@@ -319,8 +322,14 @@ class MountSupervisor:
             await child.end(grace if served else min(grace, ABANDON_SECONDS))
         finally:
             await _uninterrupted(_detach_own, mount.path, mount.launch.fs_name)
-            await asyncio.wait({relay}, timeout=RELAY_SECONDS)
-            relay.cancel()
+
+
+async def _hear_out(relay: asyncio.Task[None]) -> None:
+    """Let the last words of an ended process through, but do not wait for who holds its stderr."""
+    try:
+        await asyncio.wait({relay}, timeout=RELAY_SECONDS)
+    finally:
+        relay.cancel()
 
 
 def _detach_own(path: str, fs_name: str) -> None:

@@ -7,21 +7,18 @@ import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 import pytest
 
-from lifecycle import UnixAddress, listen_unix
-from protos import api_pb2, attestation_agent_pb2
-from protos.tables import AttestationAgentServicer, attestation_agent_table, get_resource_table
+from protos import attestation_agent_pb2
 from rest.app import open_rest
-from rest.backends import Backends, TtrpcAttestation, TtrpcResources
+from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
 from rest.errors import BackendError, RestConfigError
 from rest.routes import MAX_BODY
 from secrecy import Secret
-from ttrpc import CallContext, Code, Server, ServiceTable, StatusError
+from tests.services.rest_browser import Browser
 
 pb = attestation_agent_pb2
 
@@ -66,29 +63,6 @@ class FakeBackend:
     async def additional_tees(self) -> list[str]:
         self.note("additional tees")
         return []
-
-
-class Browser:
-    """An HTTP client that sends targets exactly as written."""
-
-    def __init__(self, address: BindAddress) -> None:
-        self._address = address
-
-    async def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, str, bytes]:
-        """Return status, content type and body."""
-        reader, writer = await asyncio.open_connection(self._address.host, self._address.port)
-        try:
-            head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            await writer.drain()
-            answer = await reader.read()
-        finally:
-            writer.close()
-            await writer.wait_closed()
-        top, _, content = answer.partition(b"\r\n\r\n")
-        lines = top.decode().split("\r\n")
-        headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines[1:])}
-        return int(lines[0].split(" ")[1]), headers["content-type"], content
 
 
 @asynccontextmanager
@@ -233,7 +207,7 @@ async def test_a_chunked_body_is_bounded_too() -> None:
 
     backend = FakeBackend()
     async with rest(backend) as browser, aiohttp.ClientSession() as session:
-        address = browser._address
+        address = browser.address
         url = f"http://{address.host}:{address.port}/aa/aael"
         async with session.post(url, data=endless()) as answer:
             assert answer.status == 413
@@ -248,9 +222,31 @@ async def test_a_failing_backend_is_500_with_text_and_cause() -> None:
             assert answer == (500, TEXT, b"ttrpc request error: policy says no")
 
 
+async def test_a_caller_who_hangs_up_ends_the_work() -> None:
+    class Slow(FakeBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+        async def get_resource(self, uri: str) -> Secret:
+            self.begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.ended.set()
+            raise AssertionError(uri)
+
+    backend = Slow()
+    async with rest(backend) as browser:
+        asking = asyncio.create_task(browser.ask("GET", "/cdh/resource/a/b/c"))
+        await backend.begun.wait()
+        asking.cancel()
+        await backend.ended.wait()
+
+
 async def test_a_taken_port_is_named() -> None:
     async with rest(FakeBackend()) as browser:
-        taken = RestConfig(bind=f"127.0.0.1:{browser._address.port}")
+        taken = RestConfig(bind=f"127.0.0.1:{browser.address.port}")
         with pytest.raises(RestConfigError, match="Address already in use") as caught:
             async with open_rest(taken, Backends(FakeBackend(), FakeBackend())):
                 pass
@@ -282,111 +278,3 @@ def test_addresses_that_are_not_loopback(text: str) -> None:
 def test_unknown_features_are_refused() -> None:
     with pytest.raises(RestConfigError, match="resource, attestation, all"):
         RestConfig(features="everything").check()
-
-
-class FakeServices(AttestationAgentServicer):
-    """Data hub and attestation agent as a peer sees them, over ttRPC."""
-
-    async def get_resource(
-        self, request: api_pb2.GetResourceRequest, context: CallContext
-    ) -> api_pb2.GetResourceResponse:
-        if request.ResourcePath == "kbs:///a/b/denied":
-            raise StatusError(Code.INTERNAL, "[CDH] [ERROR]: Get Resource failed: policy")
-        return api_pb2.GetResourceResponse(Resource=request.ResourcePath.encode())
-
-    async def get_token(
-        self, request: pb.GetTokenRequest, context: CallContext
-    ) -> pb.GetTokenResponse:
-        return pb.GetTokenResponse(Token=b"token of " + request.TokenType.encode())
-
-    async def get_evidence(
-        self, request: pb.GetEvidenceRequest, context: CallContext
-    ) -> pb.GetEvidenceResponse:
-        return pb.GetEvidenceResponse(Evidence=b"E" + request.RuntimeData)
-
-    async def get_additional_evidence(
-        self, request: pb.GetAdditionalEvidenceRequest, context: CallContext
-    ) -> pb.GetEvidenceResponse:
-        return pb.GetEvidenceResponse(Evidence=b"A" + request.RuntimeData)
-
-    async def extend_runtime_measurement(
-        self, request: pb.ExtendRuntimeMeasurementRequest, context: CallContext
-    ) -> pb.ExtendRuntimeMeasurementResponse:
-        assert not request.HasField("RegisterIndex")
-        return pb.ExtendRuntimeMeasurementResponse(Result=pb.NOT_ENABLED)
-
-    async def get_tee_type(
-        self, request: pb.GetTeeTypeRequest, context: CallContext
-    ) -> pb.GetTeeTypeResponse:
-        return pb.GetTeeTypeResponse(tee="tdx")
-
-    async def get_additional_tees(
-        self, request: pb.GetAdditionalTeesRequest, context: CallContext
-    ) -> pb.GetAdditionalTeesResponse:
-        return pb.GetAdditionalTeesResponse(additional_tees=["nvidia"])
-
-
-@asynccontextmanager
-async def peer(path: Path) -> AsyncIterator[None]:
-    """Serve both services on one socket."""
-    services = FakeServices()
-    tables: list[ServiceTable] = [get_resource_table(services), attestation_agent_table(services)]
-    server = Server(tables)
-    with await listen_unix(UnixAddress(str(path))) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(listener.sock))
-            try:
-                yield
-            finally:
-                serving.cancel()
-
-
-@asynccontextmanager
-async def over_ttrpc(path: Path) -> AsyncIterator[Browser]:
-    address = UnixAddress(str(path))
-    resources, attestation = TtrpcResources(address), TtrpcAttestation(address)
-    config = RestConfig(bind="127.0.0.1:0", features="all")
-    async with open_rest(config, Backends(resources, attestation)) as bound:
-        yield Browser(bound)
-    await resources.aclose()
-    await attestation.aclose()
-
-
-async def test_answers_come_over_ttrpc(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    async with peer(path), over_ttrpc(path) as browser:
-        asks = {
-            "/cdh/resource/a/b/c": b"kbs:///a/b/c",
-            "/aa/token?token_type=kbs": b"token of kbs",
-            "/aa/evidence?runtime_data=x": b"Ex",
-            "/aa/additional-evidence?runtime_data=x": b"Ax",
-        }
-        for target, body in asks.items():
-            assert (await browser.ask("GET", target))[2] == body
-        assert b'"additional_tees":["nvidia"]' in (await browser.ask("GET", "/info"))[2]
-        assert b"eventlog" in (await browser.ask("POST", "/aa/aael", EVENT))[2]
-        status, _, body = await browser.ask("GET", "/cdh/resource/a/b/denied")
-        assert status == 500
-        assert body == (
-            b"ttrpc request error: INTERNAL: [CDH] [ERROR]: Get Resource failed: policy"
-        )
-
-
-async def test_nobody_listens_and_then_somebody_does(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    async with over_ttrpc(path) as browser:
-        status, _, body = await browser.ask("GET", "/cdh/resource/a/b/c")
-        assert status == 500
-        assert body.startswith(f"ttrpc connect to CDH addr: unix://{path} failed: ".encode())
-        _, _, body = await browser.ask("GET", "/aa/token?token_type=kbs")
-        assert body.startswith(b"ttrpc connect to Attestation Agent addr: ")
-        async with peer(path):
-            assert (await browser.ask("GET", "/cdh/resource/a/b/c"))[0] == 200
-
-
-async def test_a_restarted_peer_is_found_again(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    async with over_ttrpc(path) as browser:
-        for _ in range(3):
-            async with peer(path):
-                assert (await browser.ask("GET", "/cdh/resource/a/b/c"))[0] == 200
