@@ -167,6 +167,20 @@ async def test_metadata_rules(bucket: Any) -> None:
     assert await refused(bucket.put_object, "a", b"", headers=large) == (400, "MetadataTooLarge")
 
 
+async def test_empty_bodies(server: MockOss, bucket: Any) -> None:
+    put = await run(bucket.put_object, "dir/", b"")
+    assert (put.etag, put.crc) == ("D41D8CD98F00B204E9800998ECF8427E", 0)
+    appended = await run(bucket.append_object, "log", 0, b"", init_crc=0)
+    assert appended.next_position == 0
+    upload_id = (await run(bucket.init_multipart_upload, "none")).upload_id
+    part = await run(bucket.upload_part, "none", upload_id, 1, b"")
+    parts = [oss2.models.PartInfo(1, part.etag)]
+    await run(bucket.complete_multipart_upload, "none", upload_id, parts)
+    for key in ("dir/", "log", "none"):
+        got = await run(bucket.get_object, key)
+        assert (got.content_length, await run(got.read)) == (0, b"")
+
+
 async def test_streamed_put_without_length(server: MockOss, bucket: Any) -> None:
     await run(bucket.put_object, "a", iter([b"one", b"two"]))
     assert server.get(BUCKET, "a") == b"onetwo"
