@@ -9,6 +9,7 @@ and removes the directory it made. Ending a mount means cancelling its task; so 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -154,14 +155,18 @@ class MountSupervisor:
         """
         await self._running.wait()
         path = launch.spec.mount_point
-        await self._admit(path)
-        if self._stopped or self._tasks is None:
-            raise MountFailedError(path, "stopped", "the hub is stopping")
+        try:
+            tasks = await self._admit(path)
+        except BaseException:
+            launch.credentials.wipe()
+            raise
         mount = _Mount(launch, asyncio.get_running_loop().create_future())
         # A failure whose caller has left is no news to anybody.
         mount.started.add_done_callback(_retrieve)
         self._mounts[path] = mount
-        mount.task = self._tasks.create_task(self._life(mount), name=f"mount {path}")
+        mount.task = tasks.create_task(self._life(mount), name=f"mount {path}")
+        # A callback, as a task that is cancelled before it began runs no "finally".
+        mount.task.add_done_callback(functools.partial(self._forget, mount))
         try:
             await asyncio.shield(mount.started)
         except asyncio.CancelledError:
@@ -191,8 +196,12 @@ class MountSupervisor:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _admit(self, path: str) -> None:
-        """See that no mount of ours is in the way; one that has failed for good is dropped."""
+    async def _admit(self, path: str) -> asyncio.TaskGroup:
+        """See that nothing of ours is in the way; a mount that has failed for good is dropped.
+
+        Returns the group for the new mount's task. Nothing may be awaited between this check and
+        the new record.
+        """
         present = self._mounts.get(path)
         if present is not None and present.state is MountState.FAILED:
             await self.unmount(path)
@@ -207,6 +216,9 @@ class MountSupervisor:
                     f"a secure mount is already at {other}",
                     hint="unmount it first, or choose another place",
                 )
+        if self._stopped or self._tasks is None:
+            raise MountFailedError(path, "stopped", "the hub is stopping")
+        return self._tasks
 
     async def _life(self, mount: _Mount) -> None:
         """Be the task of one mount. Ends without an exception, whatever happens to the mount."""
@@ -226,13 +238,15 @@ class MountSupervisor:
             if not mount.started.done():
                 name = type(error).__name__
                 mount.started.set_exception(MountFailedError(mount.path, "internal", name))
-        finally:
-            del self._mounts[mount.path]
-            mount.launch.credentials.wipe()
-            if not mount.started.done():
-                mount.started.set_exception(
-                    MountFailedError(mount.path, "stopped", "ended while it was starting")
-                )
+
+    def _forget(self, mount: _Mount, _task: asyncio.Task[None]) -> None:
+        """Drop the record of an ended mount, with its keys, and release who waits for its start."""
+        del self._mounts[mount.path]
+        mount.launch.credentials.wipe()
+        if not mount.started.done():
+            mount.started.set_exception(
+                MountFailedError(mount.path, "stopped", "ended while it was starting")
+            )
 
     async def _serve(self, mount: _Mount) -> None:
         """Run one process after the other until the mount is over."""

@@ -269,12 +269,29 @@ async def test_closing_while_a_mount_starts(tmp_path: Path) -> None:
         assert made.nothing_left()
 
 
+async def test_a_mount_cancelled_before_it_began_leaves_no_record(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as made:
+        launch = launch_at(made.target)
+        starting = asyncio.create_task(made.supervisor.mount(launch))
+        while not made.supervisor.list():
+            await asyncio.sleep(0)
+        # Its own task has not had a turn yet.
+        starting.cancel()
+        await made.supervisor.close()
+        await asyncio.wait([starting])
+        assert made.supervisor.list() == ()
+        assert not launch.credentials.access_key_secret
+        assert made.nothing_left()
+
+
 async def test_one_place_serves_one_mount(tmp_path: Path) -> None:
     async with workshop(tmp_path) as made:
         await made.supervisor.mount(launch_at(made.target))
         for place in (made.target, made.target / "below", made.target.parent):
+            launch = launch_at(place)
             with pytest.raises(MountPointError, match="already at"):
-                await made.supervisor.mount(launch_at(place))
+                await made.supervisor.mount(launch)
+            assert not launch.credentials.access_key_secret
         assert len(made.supervisor.list()) == 1
 
 
