@@ -1,8 +1,8 @@
 """Request bodies into files, with MD5 and CRC-64 computed on the way.
 
-While one batch is hashed and written in a thread the next is read from the socket, so that the
-connection and the hashes each have a core. Small bodies are handled inline: a thread switch costs
-more than they do.
+While one batch is hashed and written in threads the next is read from the socket, so that the
+connection and the MD5, which takes longest, each have a core. Small bodies are handled inline: a
+thread switch costs more than they do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,13 +63,25 @@ class BodyFile:
         self._size = 0
         self._kept = False
 
-    def add(self, chunks: list[bytes]) -> None:
-        """Blocking; never called from two threads at once."""
+    def add(self, chunks: Sequence[bytes]) -> None:
+        """Blocking. Batches are added one after the other."""
+        self._hash(chunks)
+        self._write(chunks)
+
+    def start_adding(self, chunks: Sequence[bytes]) -> list[asyncio.Future[None]]:
+        """As :meth:`add`, hashing and writing at the same time in threads."""
+        loop = asyncio.get_running_loop()
+        return [loop.run_in_executor(None, step, chunks) for step in (self._hash, self._write)]
+
+    def _hash(self, chunks: Sequence[bytes]) -> None:
         for chunk in chunks:
             if not self._fast:
                 self._md5.update(chunk)
             self._crc = crc64.update(self._crc, chunk)
             self._size += len(chunk)
+
+    def _write(self, chunks: Sequence[bytes]) -> None:
+        for chunk in chunks:
             view = memoryview(chunk)
             while view:
                 view = view[os.write(self._fd, view) :]
@@ -105,8 +117,7 @@ async def receive(
     Raises :class:`OssAnswerError` above 5 GB, and whatever the source raises when the client goes
     away. On cancellation the running batch is awaited first, so the file may be closed.
     """
-    loop = asyncio.get_running_loop()
-    writing: asyncio.Future[None] | None = None
+    running: list[asyncio.Future[None]] = []
     batch: list[bytes] = []
     waiting = total = 0
     try:
@@ -119,21 +130,28 @@ async def receive(
             if pace is not None:
                 await pace(len(chunk))
             if waiting >= BATCH_BYTES:
-                if writing is not None:
-                    await writing
-                writing = loop.run_in_executor(None, body.add, batch)
+                await _finish(running)
+                running = body.start_adding(batch)
                 batch, waiting = [], 0
-        if writing is not None:
-            await writing
+        await _finish(running)
         if waiting <= INLINE_BYTES:
             body.add(batch)
         else:
-            writing = loop.run_in_executor(None, body.add, batch)
-            await writing
+            running = body.start_adding(batch)
+            await _finish(running)
     finally:
-        if writing is not None and not writing.done():
-            await asyncio.wait([writing])
+        # Cancelled or not: the threads use the file, and must be done before it is closed.
+        if running:
+            await asyncio.wait(running)
     return body.digest()
+
+
+async def _finish(running: Sequence[asyncio.Future[None]]) -> None:
+    """Wait without cancelling the futures, for their threads could not be stopped."""
+    if running:
+        await asyncio.wait(running)
+    for future in running:
+        future.result()
 
 
 async def _next(source: ByteSource) -> bytes:
