@@ -22,7 +22,9 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Return the command line. Only descriptors and loudness: everything else is in the pipe."""
-    parser = argparse.ArgumentParser(prog="ossmount", description="One bucket mount, started by a parent.")
+    parser = argparse.ArgumentParser(
+        prog="ossmount", description="One bucket mount, started by a parent."
+    )
     parser.add_argument(
         "--launch-fd", type=int, required=True, help="pipe with the launch document"
     )

@@ -10,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
+import os
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -256,9 +259,15 @@ def _delay_seconds(text: str) -> float:
 
 def _reason(error: BaseException) -> str:
     """Name the cause without peer text: the system's own words, else the error's type."""
-    cause = error
-    while not (isinstance(cause, OSError) and cause.strerror) and cause.__cause__ is not None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message[:120]
+        if isinstance(cause, ssl.SSLError):
+            return (cause.reason or "TLS error")[:120]
+        if isinstance(cause, socket.gaierror):
+            return "the name does not resolve"
+        if isinstance(cause, OSError) and cause.errno in errno.errorcode:
+            return os.strerror(cause.errno)
         cause = cause.__cause__
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror[:120]
     return type(error).__name__

@@ -136,34 +136,37 @@ class Renamer:
         return objects
 
     async def _copy_all(self, objects: list[ListedObject], prefix: str, target: str) -> None:
-        made: list[str] = []
+        begun: list[str] = []
+        failures: list[OssMountError] = []
         limit = asyncio.Semaphore(COPIES_IN_FLIGHT)
 
         async def copy(item: ListedObject) -> None:
             key = target + item.key[len(prefix) :]
             version = ObjectVersion(item.etag, item.size, item.modified_ns)
             async with limit:
-                await self._bucket.copy(item.key, key, version)
-            made.append(key)
+                # Copies in flight are awaited, not cancelled: the server would finish them later.
+                if failures:
+                    return
+                begun.append(key)
+                try:
+                    await self._bucket.copy(item.key, key, version)
+                except OssMountError as error:
+                    failures.append(error)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for item in objects:
-                    group.create_task(copy(item))
-        except BaseExceptionGroup as errors:
-            await self._undo(made)
-            first: BaseException = errors
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from errors
+        async with asyncio.TaskGroup() as group:
+            for item in objects:
+                group.create_task(copy(item))
+        if failures:
+            await self._undo(begun)
+            raise failures[0]
 
-    async def _undo(self, made: list[str]) -> None:
+    async def _undo(self, begun: list[str]) -> None:
         """Remove the copies of a failed rename. The target was empty, so all of it is ours."""
         try:
-            await self._delete_all(made)
+            await self._delete_all(begun)
         except OssMountError as error:
-            digest = path_digest(made[0])
-            log.error("copies left behind", count=len(made), first=digest, error=error)  # noqa: TRY400
+            digest = path_digest(begun[0])
+            log.error("copies left behind", count=len(begun), first=digest, error=error)  # noqa: TRY400
 
     async def _delete_all(self, keys: list[str]) -> None:
         for start in range(0, len(keys), MAX_DELETED):

@@ -24,6 +24,7 @@ CREDENTIAL_CODES = frozenset(
     {
         "AccessDenied",
         "InvalidAccessKeyId",
+        "InvalidArgument",  # of a LIST: the scope of the signature, so region or version
         "InvalidSecurityToken",
         "RequestTimeTooSkewed",
         "SecurityTokenExpired",
@@ -34,6 +35,7 @@ CREDENTIAL_CODES = frozenset(
 HINTS = {
     "AccessDenied": "the key has no right to list this bucket, or the endpoint is another region's",
     "InvalidAccessKeyId": "check the access key id",
+    "InvalidArgument": "check the region and the signature version",
     "RequestTimeTooSkewed": "the guest's clock is off by more than 15 minutes",
     "SecurityTokenExpired": "the temporary credentials have expired",
     "SignatureDoesNotMatch": "check the access key secret, the region and the signature version",
