@@ -149,7 +149,7 @@ def _failing_as(text: str) -> Iterator[None]:
 
 def _status_error(code: Code, text: str, error: Exception) -> StatusError:
     log.warning("request failed", answer=text, cause=error)
-    refused = isinstance(error, KbsRefusedError)
+    refused = isinstance(error, KbsRefusedError) and error.decided
     return StatusError(code, f"{text}: {_one_line(str(error))}", refused=refused)
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from cdh.errors import (
     AgentRefusedError,
     CdhError,
+    MountFailedError,
     MountNotFoundError,
     MountRefusedError,
     SealedAlgorithmError,
@@ -33,7 +34,6 @@ log = get_logger("cdh")
 PREFIX: Final = "[CDH] [ERROR]: "
 MAX_CAUSE: Final = 700  # characters
 REFUSALS: Final = (
-    KbsRefusedError,
     MountRefusedError,
     SealedAlgorithmError,
     SealedProviderError,
@@ -45,6 +45,10 @@ def is_refusal(error: Exception) -> bool:
     """Whether somebody who may decide said no, as opposed to a failure on the way."""
     if isinstance(error, AgentRefusedError):
         return error.refused
+    if isinstance(error, KbsRefusedError):
+        return error.decided
+    if isinstance(error, MountFailedError):
+        return error.kind == "credentials"
     return isinstance(error, REFUSALS)
 
 

@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _load(args: argparse.Namespace) -> CguestdConfig:
     config = load(args.config)
-    config.cdh.check()
+    config.check()
     configure_logging(args.log_level or config.log.level)
     return config
 

@@ -9,7 +9,7 @@ import msgspec
 
 from agent.config import AgentConfig
 from cdh.config import CdhConfig
-from lifecycle import load_toml
+from lifecycle import UnixAddress, load_toml
 from rest.config import RestConfig
 
 Service = Literal["agent", "hub", "rest"]
@@ -29,6 +29,15 @@ class CguestdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cdh: CdhConfig = msgspec.field(default_factory=CdhConfig)
     rest: RestConfig = msgspec.field(default_factory=RestConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+
+    def check(self) -> None:
+        """Raise for values that cannot work, before anything is opened. Reads no files.
+
+        Raises ``lifecycle.LifecycleError``, ``cdh.errors.CdhError`` or ``rest.errors.RestError``.
+        """
+        UnixAddress.parse(self.agent.socket)
+        self.cdh.check()
+        self.rest.check()
 
 
 def load(path: Path | None) -> CguestdConfig:

@@ -121,17 +121,20 @@ class Stage:
         tls: bool = True,
         log_level: str = "warning",
         cache_seconds: float = 0.0,
+        token_seconds: int = 300,
     ) -> AsyncIterator[Stage]:
         """Start harness and daemon in a temporary folder; everything is gone afterwards.
 
         ``latency`` is the time of a quote in seconds, ``cache_seconds`` how long the hub may keep
-        resources.
+        resources, ``token_seconds`` the life of a KBS token.
         """
         async with AsyncExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="cguest-demo-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             harness = await stack.enter_async_context(
-                Harness.start(folder / "harness", latency=latency, tls=tls)
+                Harness.start(
+                    folder / "harness", latency=latency, tls=tls, token_seconds=token_seconds
+                )
             )
             run_folder = folder / "run"
             run_folder.mkdir()
@@ -144,12 +147,21 @@ class Stage:
                 log_level=log_level,
                 cache_seconds=cache_seconds,
             )
-            daemon = await Daemon.start(config, folder)
-            stack.push_async_callback(daemon.stop)
-            yield cls(
-                folder, harness, config, daemon,
+            stage = cls(
+                folder, harness, config, await Daemon.start(config, folder),
                 run_folder / "attestation-agent.sock", run_folder / "cdh.sock", port,
             )  # fmt: skip
+            stack.push_async_callback(stage.stop)
+            yield stage
+
+    async def stop(self) -> int:
+        """Stop the daemon that runs now, whichever it is."""
+        return await self.daemon.stop()
+
+    async def restart(self) -> None:
+        """A new daemon with the same configuration and a new, empty memory."""
+        await self.daemon.stop()
+        self.daemon = await Daemon.start(self.config, self.folder)
 
     async def cguest(self, *arguments: str, stdin: bytes | None = None) -> Finished:
         """The operator's command line against this stage's daemon."""

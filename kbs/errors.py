@@ -7,7 +7,7 @@ what a person can do. No class ever holds a secret, a token or unbounded text of
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 
 class KbsError(Exception):
@@ -119,6 +119,10 @@ class ResourceTooLargeError(KbsError):
         )
 
 
+# A KBS says no with 401 (Trustee sends it for nearly everything); what stands before it, with 403.
+DECIDING_STATUSES: Final = frozenset({401, 403})
+
+
 class KbsRefusedError(KbsError):
     """The KBS answered and said no, in a way none of the subclasses covers.
 
@@ -150,6 +154,11 @@ class KbsRefusedError(KbsError):
             attempted=attempted,
             hint=hint or self.default_hint,
         )
+
+    @property
+    def decided(self) -> bool:
+        """Whether somebody who may decide said no; a server that failed did not decide."""
+        return self.status in DECIDING_STATUSES
 
 
 class AttestationRefusedError(KbsRefusedError):

@@ -40,7 +40,7 @@ _MEANINGS: Final[dict[str, type[KbsRefusedError]]] = {
 _STATUS_HINTS: Final = {
     403: "something in front of the KBS refuses this guest; a KBS itself answers 401",
     404: "see that the configured URL is that of a KBS, without the path /kbs/v0",
-    413: "the evidence is larger than the KBS takes; raise its payload_request_size",
+    413: "more was sent than the KBS takes; if it was evidence, raise its payload_request_size",
     429: "the KBS asks for fewer requests",
 }
 _TYPE: Final = re.compile(r"[A-Za-z]+", re.ASCII)

@@ -81,6 +81,7 @@ async def _journey(stage: Stage, canaries: dict[str, bytes], point: Path) -> lis
     return shown
 
 
+@pytest.mark.asyncio(loop_scope="module")
 async def test_no_secret_is_in_any_log_argument_environment_or_file(stage: Stage) -> None:
     keygen = await stage.cguest("secret", "keygen", "--kid", KID, "--directory", str(stage.folder))
     assert keygen.code == 0, keygen.err
