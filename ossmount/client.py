@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import errno
 import os
 import random
 import socket
@@ -260,6 +259,10 @@ def _delay_seconds(text: str) -> float:
 def _reason(error: BaseException) -> str:
     """Name the cause without peer text: the system's own words, else the error's type."""
     cause: BaseException | None = error
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error  # the wrapper only looks like the error it wraps
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        cause = error.os_error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return cause.verify_message[:120]
@@ -267,7 +270,7 @@ def _reason(error: BaseException) -> str:
             return (cause.reason or "TLS error")[:120]
         if isinstance(cause, socket.gaierror):
             return "the name does not resolve"
-        if isinstance(cause, OSError) and cause.errno in errno.errorcode:
+        if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
             return os.strerror(cause.errno)
         cause = cause.__cause__
     return type(error).__name__

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from mocktee.oss import MockOss
 
@@ -25,6 +25,16 @@ STOP_SECONDS = 40.0
 T = TypeVar("T")
 
 
+class OssServer(Protocol):
+    """What is needed of a running server, in this process or another."""
+
+    @property
+    def endpoint(self) -> str: ...
+
+    @property
+    def region(self) -> str: ...
+
+
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[MockOss]:
     """Run an OSS server with the example bucket and key."""
@@ -34,7 +44,7 @@ async def serving(folder: Path) -> AsyncIterator[MockOss]:
         yield oss
 
 
-def launch_document(oss: MockOss, mount_point: Path, **changes: object) -> dict[str, object]:
+def launch_document(oss: OssServer, mount_point: Path, **changes: object) -> dict[str, object]:
     """Return a complete launch document with ``changes`` applied."""
     document: dict[str, object] = {
         "version": 1,
@@ -150,7 +160,7 @@ async def finish(mount: MountProcess) -> None:
 
 @asynccontextmanager
 async def mounted(
-    oss: MockOss, mount_point: Path, **changes: object
+    oss: OssServer, mount_point: Path, **changes: object
 ) -> AsyncIterator[MountProcess]:
     """Mount the example bucket on ``mount_point`` (made if absent) until the block ends."""
     mount_point.mkdir(exist_ok=True)

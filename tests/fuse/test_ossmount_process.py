@@ -48,7 +48,7 @@ async def test_a_clear_refusal_before_anything_is_mounted(
 ) -> None:
     point = tmp_path / "mnt"
     point.mkdir()
-    mount = await start(point, launch_document(oss, point) | changes)
+    mount = await start(point, launch_document(oss, point) | dict(changes))
     try:
         event = await mount.event()
         assert (event["event"], event["kind"]) == ("failed", kind)
