@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ossmount.errors import FileError, OssMountError
 from ossmount.memory import MemoryBudget
@@ -17,6 +17,15 @@ from ossmount.tree import Inode
 from secrecy.journal import get_logger
 
 log = get_logger("ossmount")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The answer to an open: the handle, and what the kernel may go on believing."""
+
+    number: int
+    keep_pages: bool
+    keep_attributes: bool
 
 
 class FileTable:
@@ -40,8 +49,8 @@ class FileTable:
         """Return the open file of an inode, if it is open."""
         return self._files.get(inode.number)
 
-    async def open(self, inode: Inode, flags: int) -> tuple[int, bool]:
-        """Open an existing file; return the handle and whether the kernel's pages are still true.
+    async def open(self, inode: Inode, flags: int) -> Opened:
+        """Open an existing file.
 
         Close-to-open: the store is asked, whatever is cached. Raises EISDIR, ENOENT, EROFS or an
         :class:`~ossmount.errors.OssError`.
@@ -51,6 +60,7 @@ class FileTable:
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         if writable and self._read_only:
             raise FileError(errno.EROFS, "open")
+        shown = (inode.version, inode.stored)
         present = self._files.get(inode.number)
         if present is None or not present.dirty:
             await self._refresh(inode)
@@ -65,7 +75,8 @@ class FileTable:
             except OssMountError:
                 await self.release(number)
                 raise
-        return number, keep
+        # A listing shows no metadata; what HEAD has just told must replace it in the kernel.
+        return Opened(number, keep, shown == (inode.version, inode.stored))
 
     async def _refresh(self, inode: Inode) -> None:
         if inode.removed:
@@ -149,7 +160,7 @@ class FileTable:
             if not any(handle.writable for handle in file.handles):
                 await file.commit()
             return
-        number, _ = await self.open(inode, os.O_WRONLY)
+        number = (await self.open(inode, os.O_WRONLY)).number
         try:
             self._note_change(inode)
             await self._find(number)[0].file.truncate(size)

@@ -142,8 +142,10 @@ class OpenFile:
             self._raise_lost()
             try:
                 await self._write(offset, data)
-            except UploadFailedError as error:
-                await self._lose(error)
+            except OssMountError as error:
+                if self._stream is not None:
+                    # Whatever failed, the parts no longer add up to what was written.
+                    await self._lose(error)
                 raise
         return len(data)
 

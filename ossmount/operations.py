@@ -6,6 +6,7 @@ Symbolic and hard links, special files and extended attributes do not exist here
 # ruff: noqa: ARG002, PLR0917 - pyfuse3 fixes the signatures
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -167,8 +168,12 @@ class OssOperations(pyfuse3.Operations):
 
     @answered
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        number, keep = await self._files.open(self._tree.get(inode), flags)
-        return pyfuse3.FileInfo(fh=number, keep_cache=keep)
+        opened = await self._files.open(self._tree.get(inode), flags)
+        if not opened.keep_attributes:
+            # Attributes only: invalidating pages from inside a handler could wait for itself.
+            with contextlib.suppress(OSError):
+                pyfuse3.invalidate_inode(pyfuse3.InodeT(inode), attr_only=True)
+        return pyfuse3.FileInfo(fh=opened.number, keep_cache=opened.keep_pages)
 
     @answered
     async def create(

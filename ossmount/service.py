@@ -145,8 +145,10 @@ async def serve(spec: LaunchSpec, shutdown: Shutdown, on_ready: Callable[[], Non
         try:
             await _run(spec, shares, shutdown, on_ready)
         finally:
-            await _drain(files)
-            pyfuse3.close(unmount=True)
+            try:
+                await _drain(files)
+            finally:
+                pyfuse3.close(unmount=True)
 
 
 async def _run(

@@ -44,6 +44,21 @@ async def test_attributes_come_from_the_listing(oss: MockOss, tmp_path: Path) ->
         assert oss.counters["HeadObject"] <= 4
 
 
+async def test_opening_a_listed_file_brings_its_own_attributes(
+    oss: MockOss, tmp_path: Path
+) -> None:
+    oss.put(BUCKET, "f", b"x", {"x-oss-meta-mode": str(0o100604), "x-oss-meta-mtime": "77"})
+    async with mounted(oss, tmp_path / "mnt", attribute_seconds=60.0) as mount:
+
+        def journey() -> tuple[int, float]:
+            list(os.scandir(mount.path))
+            with (mount.path / "f").open() as file:
+                found = os.fstat(file.fileno())
+                return found.st_mode, found.st_mtime
+
+        assert await outside(journey) == (0o100604, 77.0)
+
+
 async def test_more_entries_than_a_page(oss: MockOss, mount: MountProcess) -> None:
     names = [f"f{number:04}" for number in range(2100)]
     for name in names:
