@@ -1,4 +1,4 @@
-"""``python -m bench [services|mounts]``: run, print the table, keep the raw samples."""
+"""``python -m bench [services] [mounts] [--reference DIR]``: run, print, keep the samples."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, services
+from bench import mounts, reference, services
 from bench.figures import Report, machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
 PARTS = {"services": services.measure, "mounts": mounts.measure}
 
 
-async def measure(parts: list[str]) -> None:
+async def measure(parts: list[str], peers: Path | None) -> None:
     report = Report()
     print(machine(), flush=True)
     for part in parts:
         print(part, flush=True)
         await PARTS[part](report)
+    if peers is not None:
+        print("reference", flush=True)
+        await reference.measure(report, peers)
     report.save(RESULTS)
     print("\n" + report.table())
 
@@ -27,8 +30,12 @@ async def measure(parts: list[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
-    parts = parser.parse_args().parts or list(PARTS)
-    asyncio.run(measure(parts))
+    parser.add_argument(
+        "--reference", type=Path, metavar="DIR",
+        help="folder with the reference's attestation-agent and confidential-data-hub",
+    )  # fmt: skip
+    args = parser.parse_args()
+    asyncio.run(measure(args.parts or list(PARTS), args.reference))
     return 0
 
 

@@ -26,7 +26,8 @@ def session_to_aa_json(session: AttestedSession) -> Secret:
             {
                 "token": session.token.reveal_text(),
                 "tee_keypair": session.tee_key.to_pem().reveal_text(),
-            }
+            },
+            separators=(",", ":"),  # byte for byte what the reference writes
         )
     )
 
