@@ -61,7 +61,10 @@ async def sequential(stage: Stage, point: Path, report: Report) -> None:
 
 async def measure(report: Report) -> None:
     """All figures of a mount, over http on loopback: TLS is measured with the complete mount."""
-    async with Stage.open(latency=0.0, tls=False) as stage, mounted_bucket(stage) as mount:
+    async with (
+        Stage.open(latency=0.0, tls=False, fast_etags=True) as stage,
+        mounted_bucket(stage) as mount,
+    ):
         daemon = resident_mib(stage.daemon.pid)
         child = resident_mib(mount.pid)
         report.add(Figure("resident memory of cguestd with a mount", "MiB", (daemon,), "lower"))
