@@ -11,12 +11,14 @@ import sys
 from collections.abc import Sequence
 
 from lifecycle import Shutdown, run_service
-from lifecycle.run import first_cause
+from lifecycle.run import EXIT_FAILED, first_cause
+from ossmount.errors import OssMountError
 from ossmount.launch import LaunchSpec, read_document
 from ossmount.service import Lifeline, serve
-from ossmount.status import StatusPipe
-from secrecy.journal import configure_logging
+from ossmount.status import StatusPipe, hint_of
+from secrecy.journal import configure_logging, get_logger
 
+log = get_logger("ossmount")
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -40,17 +42,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging(arguments.log_level)
     status = StatusPipe(arguments.status_fd)
 
+    failed = False
+
     async def root(shutdown: Shutdown) -> None:
+        nonlocal failed
         try:
             spec = LaunchSpec.parse(read_document(arguments.launch_fd))
             with Lifeline(arguments.lifeline_fd, shutdown):
                 await serve(spec, shutdown, status.ready)
+        except OssMountError as error:
+            # Said here, as one structured line, because the parent keeps what stderr says.
+            log.error("failed", error=error, hint=hint_of(error))  # noqa: TRY400
+            status.failed(error)
+            failed = True
         except Exception as error:
             status.failed(first_cause(error))
             raise
-        status.stopped()
+        else:
+            status.stopped()
 
-    return run_service(root)
+    code = run_service(root)
+    return EXIT_FAILED if failed else code
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ class FileTable:
             )
             self._files[inode.number] = file
             inode.opened = file
-        elif not file.dirty:
-            file.base = base
+        else:
+            file.observe(base)
         handle = Handle(file, writable, base)
         file.handles.add(handle)
         self._last += 1

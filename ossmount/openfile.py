@@ -318,6 +318,17 @@ class OpenFile:
             if handle.writable or handle.version == former:
                 handle.version = version
 
+    def observe(self, version: ObjectVersion | None) -> None:
+        """Take over what another open found in the store, unless there are changes of ours.
+
+        Content in memory that belongs to another version is not what is there any more.
+        """
+        if self.dirty:
+            return
+        if self.base is None or version is None or self.base.etag != version.etag:
+            self._release()
+        self.base = version
+
     def rebase(self, version: ObjectVersion) -> None:
         """Note that the same content is now stored under another ETag (after a copy)."""
         self._adopt(version)

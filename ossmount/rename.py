@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import pyfuse3
@@ -110,10 +112,25 @@ class Renamer:
             if file is not None:
                 await file.commit()
         objects = await self._collect(prefix, target)
-        await self._copy_all(objects, prefix, target)
+        etags = await self._copy_all(objects, prefix, target)
         if source.parent is not None:
             await self._namespace.keep_directory(source.parent)
         await self._delete_all([item.key for item in objects])
+        self._keep_open(source, etags)
+
+    def _keep_open(self, source: Inode, etags: Mapping[str, str]) -> None:
+        """Let open files below a moved directory go on with their copies."""
+        for inode in self._tree.descendants(source):
+            version, etag = inode.version, etags.get(self._tree.key(inode))
+            if version is None or etag is None:
+                continue
+            if inode.cached_etag == version.etag:
+                inode.cached_etag = etag
+            moved = replace(version, etag=etag)
+            inode.see(moved, inode.stored if inode.stored_known else None)
+            file = self._files.file(inode)
+            if file is not None:
+                file.rebase(moved)
 
     async def _collect(self, prefix: str, target: str) -> list[ListedObject]:
         """List everything below ``prefix``. Raises EMFILE beyond the limit, before any change."""
@@ -135,7 +152,11 @@ class Renamer:
             raise FileError(errno.ENAMETOOLONG, "rename", "a key below would be too long")
         return objects
 
-    async def _copy_all(self, objects: list[ListedObject], prefix: str, target: str) -> None:
+    async def _copy_all(
+        self, objects: list[ListedObject], prefix: str, target: str
+    ) -> dict[str, str]:
+        """Copy everything, or nothing; return the copies' ETags by the keys of their sources."""
+        etags: dict[str, str] = {}
         begun: list[str] = []
         failures: list[OssMountError] = []
         limit = asyncio.Semaphore(COPIES_IN_FLIGHT)
@@ -149,7 +170,7 @@ class Renamer:
                     return
                 begun.append(key)
                 try:
-                    await self._bucket.copy(item.key, key, version)
+                    etags[item.key] = await self._bucket.copy(item.key, key, version)
                 except OssMountError as error:
                     failures.append(error)
 
@@ -159,6 +180,7 @@ class Renamer:
         if failures:
             await self._undo(begun)
             raise failures[0]
+        return etags
 
     async def _undo(self, begun: list[str]) -> None:
         """Remove the copies of a failed rename. The target was empty, so all of it is ours."""

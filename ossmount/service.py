@@ -162,6 +162,8 @@ async def _run(
             await asyncio.to_thread(_answers, spec.mount_point)
         on_ready()
         await asyncio.wait({session, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if session.done():
+            await session  # ended by itself: by an unmount, or with an error that must be told
     except TimeoutError as error:
         raise MountPointError(spec.mount_point, "does not answer after mounting") from error
     finally:

@@ -90,6 +90,23 @@ async def test_renaming_a_tree(oss: MockOss, mount: MountProcess) -> None:
     assert await shell("cat c/b/2", mount.path) == "2\n"
 
 
+async def test_a_file_stays_open_while_its_directory_moves(
+    oss: MockOss, mount: MountProcess
+) -> None:
+    oss.put(BUCKET, "a/f", bytes(6 << 20))
+
+    def journey() -> None:
+        with (mount.path / "a" / "f").open("r+b") as file:
+            file.read(10)
+            os.rename(mount.path / "a", mount.path / "b")
+            assert file.read() == bytes((6 << 20) - 10)
+            file.write(b"end")
+
+    await outside(journey)
+    assert oss.keys(BUCKET) == ["b/f"]
+    assert oss.get(BUCKET, "b/f") == bytes(6 << 20) + b"end"
+
+
 async def test_a_failed_rename_changes_nothing(oss: MockOss, mount: MountProcess) -> None:
     for number in range(20):
         oss.put(BUCKET, f"a/{number:02}", b"x")

@@ -159,6 +159,21 @@ async def test_renaming_keeps_open_handles_good(oss: MockOss, mount: MountProces
     assert oss.keys(BUCKET) == ["b"]
 
 
+async def test_content_in_memory_gives_way_to_what_another_client_stored(
+    oss: MockOss, mount: MountProcess
+) -> None:
+    def journey() -> bytes:
+        with (mount.path / "f").open("wb") as file:
+            file.write(b"ours")
+            file.flush()
+            os.fsync(file.fileno())
+            oss.put(BUCKET, "f", b"theirs, longer")
+            return (mount.path / "f").read_bytes()
+
+    assert await outside(journey) == b"theirs, longer"
+    assert oss.get(BUCKET, "f") == b"theirs, longer"
+
+
 async def test_unlinking_an_open_new_file_leaves_nothing(oss: MockOss, mount: MountProcess) -> None:
     def journey() -> None:
         with (mount.path / "t").open("wb") as file:
