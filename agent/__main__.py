@@ -13,9 +13,11 @@ from typing import Final
 from agent.compose import open_agent
 from agent.config import DEFAULT_SOCKET, AgentConfig, load_config
 from agent.errors import AgentError
-from agent.initdata import InitdataDigest, read_initdata
+from agent.initdata import read_initdata
 from lifecycle import LifecycleError, Readiness, Shutdown, UnixAddress, listen_unix, run_service
 from secrecy.journal import configure_logging
+from tdx.errors import TdxError
+from tdx.initdata import Initdata
 from ttrpc import Server
 
 DRAIN_SECONDS: Final = 5.0  # ttrpc-rust waits as long for a connection
@@ -58,16 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _initdata(options: argparse.Namespace) -> InitdataDigest | None:
+def _initdata(options: argparse.Namespace) -> Initdata | None:
     if options.initdata_toml is not None:
         return read_initdata(options.initdata_toml)
     if options.initdata_digest is not None:
-        return InitdataDigest.of_base64(options.initdata_digest)
+        return Initdata.of_base64(options.initdata_digest)
     return None
 
 
 async def serve(
-    config: AgentConfig, address: UnixAddress, initdata: InitdataDigest | None, shutdown: Shutdown
+    config: AgentConfig, address: UnixAddress, initdata: Initdata | None, shutdown: Shutdown
 ) -> None:
     """Serve until ``shutdown``; the socket appears when everything else is ready."""
     readiness = Readiness()
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         configure_logging(config.log.journal_level)
         address = UnixAddress.parse(options.attestation_sock or config.socket)
         initdata = _initdata(options)
-    except (AgentError, LifecycleError) as error:
+    except (AgentError, LifecycleError, TdxError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILED
     return run_service(lambda shutdown: serve(config, address, initdata, shutdown))

@@ -13,15 +13,16 @@ from agent.attestation import AttestationAgent, MeasurementSettings
 from agent.config import AgentConfig, KbsConfig
 from agent.detection import require_tdx
 from agent.eventlog import EventLogWriter
-from agent.initdata import InitdataDigest
+from agent.initdata import configured_initdata, require_bound
 from agent.kbs_evidence import AgentEvidence
 from agent.log_check import first_unexplained
 from agent.service import AgentServicer, StatusServicer
 from agent.tokens import TokenIssuer
-from kbs import AttestedSession, KbsClient, KbsError, KbsTls, SessionKeeper
+from kbs import AttestedSession, InitData, KbsClient, KbsError, KbsTls, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
 from tdx import LinuxTsm, MeasurementRegisters, QuoteReader, TdxError
+from tdx.initdata import Initdata
 from tdx.tsm_report import sweep_entries
 from ttrpc import ServiceTable
 
@@ -46,11 +47,11 @@ class RunningAgent:
 
 @asynccontextmanager
 async def open_agent(
-    config: AgentConfig, *, initdata: InitdataDigest | None = None
+    config: AgentConfig, *, initdata: Initdata | None = None
 ) -> AsyncIterator[RunningAgent]:
     """Build the agent. Leaving closes the event log and joins the quote thread.
 
-    Needs the TEE, but neither KBS nor network. Raises
+    ``initdata`` wins over the configured one. Needs the TEE, but neither KBS nor network. Raises
     :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or :class:`~kbs.KbsError` when
     something is configured or found that it cannot work with.
     """
@@ -60,8 +61,7 @@ async def open_agent(
     swept = await asyncio.to_thread(sweep_entries, tsm)
     if swept:
         log.warning("stale report entries removed", count=len(swept))
-    if initdata is not None:
-        await asyncio.to_thread(initdata.require, registers)
+    initdata = await asyncio.to_thread(_bound_initdata, config, initdata, registers)
     async with AsyncExitStack() as stack:
         quotes = await stack.enter_async_context(QuoteReader(tsm))
         measurement = await asyncio.to_thread(_open_measurement, config, registers)
@@ -74,8 +74,22 @@ async def open_agent(
             ccel_path=Path(config.tee.ccel_path),
             quote_seconds=config.tee.quote_seconds,
         )
-        sessions = await _sessions(config.token_configs.kbs, agent, stack)
+        sessions = await _sessions(config.token_configs.kbs, agent, initdata, stack)
         yield RunningAgent(agent, sessions, _tables(config, agent, sessions))
+
+
+def _bound_initdata(
+    config: AgentConfig, given: Initdata | None, registers: MeasurementRegisters
+) -> Initdata | None:
+    """Return the initdata of this TD, compared with MRCONFIGID. None: nothing to compare."""
+    place = config.tee.initdata
+    if given is None and place is None:
+        return None
+    initdata = given
+    if given is None and place is not None:
+        initdata = configured_initdata(place)
+    require_bound(initdata, registers)
+    return initdata
 
 
 def _open_measurement(config: AgentConfig, registers: MeasurementRegisters) -> MeasurementSettings:
@@ -108,12 +122,19 @@ def _report_log_fit(
 
 
 async def _sessions(
-    config: KbsConfig | None, agent: AttestationAgent, stack: AsyncExitStack
+    config: KbsConfig | None,
+    agent: AttestationAgent,
+    initdata: Initdata | None,
+    stack: AsyncExitStack,
 ) -> SessionKeeper:
     if config is None:
         return SessionKeeper(_no_kbs)
+    document = initdata.document if initdata is not None else None
     client = KbsClient(
-        config.url, KbsTls(ca_pem=config.cert), key_algorithm=config.tee_key_algorithm
+        config.url,
+        KbsTls(ca_pem=config.cert),
+        key_algorithm=config.tee_key_algorithm,
+        init_data=InitData(document.decode()) if document is not None else None,
     )
     await stack.enter_async_context(client)
     return SessionKeeper(partial(client.handshake, AgentEvidence(agent)))

@@ -29,6 +29,7 @@ KBC_WITH_KBS: Final = "cc_kbc"
 MAX_URL: Final = 2048
 
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
+InitdataPlace = Annotated[str, msgspec.Meta(pattern="^(/.*|device)$", max_length=1024)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", max_length=1024)]
 
 
@@ -73,6 +74,8 @@ class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[tee]``, ours: where the kernel's interfaces are, and how long a quote may take.
 
+    ``initdata`` is ``device`` or a path: the document is compared with MRCONFIGID at start and
+    sent to the KBS. Without it nothing is compared, unless a command-line flag says so.
     40 s: longer than the kernel's own wait of 30 s, shorter than the 45 s that a handshake and
     the 50 s that kata-agent and the data hub wait, so that the real cause reaches them.
     """
@@ -81,6 +84,7 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measurements_path: AbsolutePath = str(MEASUREMENTS_PATH)
     ccel_path: AbsolutePath = str(CCEL_PATH)
     quote_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 40.0
+    initdata: InitdataPlace | None = None
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,8 +9,6 @@
       MeasuredEventError       an event that may not be logged as given
       MeasurementLogError      log, intent or register of measured events are not as they must be
         LogDivergedError       a register was extended by somebody else, or an extension is lost
-      InitdataError            the initdata document or digest cannot be checked
-        InitdataMismatchError  it is not what this TD was started with
 """
 
 from __future__ import annotations
@@ -81,24 +79,4 @@ class LogDivergedError(MeasurementLogError):
             path,
             f"RTMR{rtmr}: expected {expected.hex()}, got {got.hex()}",
             hint="another program extends this register; evidence of this boot will not replay",
-        )
-
-
-class InitdataError(AgentError):
-    """The initdata cannot be compared with what this TD was started with."""
-
-    def __init__(self, problem: str, *, hint: str = "") -> None:
-        super().__init__(f"initdata: {problem}", hint=hint)
-
-
-class InitdataMismatchError(InitdataError):
-    """MRCONFIGID holds another digest: the host passed another document."""
-
-    def __init__(self, algorithm: str, *, expected: bytes, got: bytes) -> None:
-        self.expected = expected
-        self.got = got
-        zero = "; it is all zeros, so no initdata was bound" if not any(got) else ""
-        super().__init__(
-            f"{algorithm} digest as 48 bytes is {expected.hex()}, MRCONFIGID is {got.hex()}{zero}",
-            hint="the host must start the TD with the digest of exactly this document",
         )

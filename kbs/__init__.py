@@ -34,6 +34,7 @@ from kbs.errors import (
 )
 from kbs.fetcher import ResourceFetcher
 from kbs.handshake import Handshake
+from kbs.payloads import InitData
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
 from kbs.session import AttestedSession, SessionKeeper, SessionSource, SessionState
@@ -49,6 +50,7 @@ __all__ = [
     "EvidenceTimeoutError",
     "Handshake",
     "HandshakeOrderError",
+    "InitData",
     "JweError",
     "JweFormatError",
     "KbsClient",

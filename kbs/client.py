@@ -26,7 +26,7 @@ from kbs.errors import (
 from kbs.handshake import Handshake, RcarWire
 from kbs.http_link import Answer, HttpLink
 from kbs.jwe import MAX_ENVELOPE_CHARACTERS, open_jwe, parse_jwe
-from kbs.payloads import RCAR_0_4_0, Evidence
+from kbs.payloads import RCAR_0_4_0, Evidence, InitData
 from kbs.problem import read_refusal
 from kbs.resource_uri import ResourceUri
 from kbs.retry import Retrier, RetryPolicy
@@ -86,6 +86,7 @@ class KbsClient:
         limits: KbsLimits | None = None,
         retries: RetryPolicy | None = None,
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256,
+        init_data: InitData | None = None,
         wire: RcarWire = RCAR_0_4_0,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -95,6 +96,7 @@ class KbsClient:
         self._limits = limits if limits is not None else KbsLimits()
         self._retries = retries if retries is not None else RetryPolicy()
         self._key_algorithm = key_algorithm
+        self._init_data = init_data
         self._wire = wire
         self._rng = rng
         self._sleep = sleep
@@ -123,7 +125,7 @@ class KbsClient:
         digest = _attributed(attempted, lambda: handshake.accept_challenge(challenge.body))
         async with _limited(until, attempted):
             primary_evidence = await evidence.evidence(digest)
-        attestation = handshake.answer(primary_evidence)
+        attestation = handshake.answer(primary_evidence, self._init_data)
         # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
         granted = await self._post("/attest", attestation, attempted, until, cookie)
         return _attributed(attempted, lambda: handshake.accept_token(granted.body))

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from kbs.errors import HandshakeOrderError
-from kbs.payloads import RCAR_0_4_0, Challenge, Evidence, TokenGrant
+from kbs.payloads import RCAR_0_4_0, Challenge, Evidence, InitData, TokenGrant
 from kbs.session import AttestedSession
 from kbs.tee_key import TeeKey
 
@@ -34,7 +34,11 @@ class RcarWire(Protocol):
         """Return the digest that the evidence must carry."""
 
     def encode_attestation(
-        self, challenge: Challenge, tee_pubkey: Mapping[str, str], evidence: Evidence
+        self,
+        challenge: Challenge,
+        tee_pubkey: Mapping[str, str],
+        evidence: Evidence,
+        init_data: InitData | None,
     ) -> bytes:
         """Return the body of ``POST /attest``."""
 
@@ -92,12 +96,15 @@ class Handshake:
         self._state = HandshakeState.CHALLENGED
         return digest
 
-    def answer(self, evidence: Evidence) -> bytes:
-        """Return the body of ``POST /attest`` for evidence that carries the runtime digest."""
+    def answer(self, evidence: Evidence, init_data: InitData | None = None) -> bytes:
+        """Return the body of ``POST /attest`` for evidence that carries the runtime digest.
+
+        ``init_data`` is compared by the KBS with the evidence's MRCONFIGID.
+        """
         challenge = self._challenge
         if self._state is not HandshakeState.CHALLENGED or challenge is None:
             raise HandshakeOrderError("answer", HandshakeState.CHALLENGED, self._state)
-        body = self._wire.encode_attestation(challenge, self._pubkey, evidence)
+        body = self._wire.encode_attestation(challenge, self._pubkey, evidence, init_data)
         self._state = HandshakeState.ANSWERED
         return body
 

@@ -57,6 +57,14 @@ class Challenge:
 
 
 @dataclass(frozen=True, slots=True)
+class InitData:
+    """The document this guest was started with, as delivered. The KBS hashes it itself."""
+
+    body: str = field(repr=False)
+    format: str = "toml"
+
+
+@dataclass(frozen=True, slots=True)
 class TokenGrant:
     """A token, and when it says it ends (unix seconds, ``None`` if it does not say)."""
 
@@ -86,7 +94,7 @@ class _CompositeEvidence(msgspec.Struct):
 
 
 class _Attestation(msgspec.Struct, rename="kebab"):
-    init_data: None
+    init_data: InitData | None
     runtime_data: _RuntimeData
     tee_evidence: _CompositeEvidence
 
@@ -126,12 +134,16 @@ class Rcar040:
         return digest.finalize()
 
     def encode_attestation(
-        self, challenge: Challenge, tee_pubkey: Mapping[str, str], evidence: Evidence
+        self,
+        challenge: Challenge,
+        tee_pubkey: Mapping[str, str],
+        evidence: Evidence,
+        init_data: InitData | None = None,
     ) -> bytes:
         """Return the body of ``POST /attest``."""
         return msgspec.json.encode(
             _Attestation(
-                init_data=None,
+                init_data=init_data,
                 runtime_data=_RuntimeData(challenge.nonce, tee_pubkey),
                 tee_evidence=_CompositeEvidence(evidence, ""),
             )

@@ -13,12 +13,18 @@ The tree, by who can help::
         TsmGenerationError     somebody else wrote to our entry
         TsmIoError             any other errno
       QuoteFormatError         bytes are not a TDX quote of a known form
+      ReportFormatError        bytes are not a TDREPORT, or its two hashes do not hold
+      EvidenceFormatError      a file holds no evidence in any form known here
       QuoteBindingError        a good quote that answers something else
       MeasurementError         a measurement register cannot be read or extended
         MeasurementBusyError   ... at this moment
         MeasurementsAbsentError  ... because this kernel has none
       EventLogError            bytes are not an event log of a known form
       BootLogError             the boot event log cannot be read
+      InitdataError            the initdata document or digest cannot be checked
+        InitdataMissingError   a document was bound at TD start and is not delivered
+        InitdataMismatchError  MRCONFIGID holds another digest
+          InitdataUnboundError   ... namely none: the host bound nothing
 """
 
 from __future__ import annotations
@@ -121,6 +127,25 @@ class QuoteFormatError(TdxError):
         )
 
 
+class ReportFormatError(TdxError):
+    """The bytes are not a TDREPORT. ``offset`` counts from its start."""
+
+    def __init__(self, field: str, offset: int, *, expected: str, got: str) -> None:
+        self.field = field
+        self.offset = offset
+        self.expected = expected
+        self.got = got[:64]
+        super().__init__(f"TDREPORT, {field} at byte {offset}: expected {expected}, got {self.got}")
+
+
+class EvidenceFormatError(TdxError):
+    """A file that holds neither quote, report, log nor evidence. ``problem`` says where it ends."""
+
+    def __init__(self, part: str, problem: str, *, hint: str = "") -> None:
+        self.part = part
+        super().__init__(f"evidence, {part}: {problem}", hint=hint)
+
+
 class QuoteBindingError(TdxError):
     """A quote of good form whose report data is not what was sent."""
 
@@ -169,6 +194,48 @@ class BootLogError(TdxError):
     def __init__(self, path: str, problem: str, *, hint: str = "") -> None:
         self.path = path
         super().__init__(f"read boot event log {path}: {problem}", hint=hint)
+
+
+class InitdataError(TdxError):
+    """The initdata cannot be compared with what this TD was started with."""
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        super().__init__(f"initdata: {problem}", hint=hint)
+
+
+class InitdataMissingError(InitdataError):
+    """MRCONFIGID shows that a document was bound, and the host does not deliver it."""
+
+    def __init__(self, got: bytes) -> None:
+        self.got = got
+        super().__init__(
+            f"no device holds a document, but MRCONFIGID is {got.hex()}",
+            hint="the host must attach the initdata device of this TD",
+        )
+
+
+class InitdataMismatchError(InitdataError):
+    """MRCONFIGID holds another digest: the host passed another document."""
+
+    remark = ""
+
+    def __init__(self, algorithm: str, size: int, *, expected: bytes, got: bytes) -> None:
+        self.algorithm = algorithm
+        self.size = size
+        self.expected = expected
+        self.got = got
+        fitted = "" if size == len(expected) else f" of {size} bytes, as {len(expected)} bytes,"
+        super().__init__(
+            f"{algorithm} digest{fitted} is {expected.hex()}, "
+            f"MRCONFIGID is {got.hex()}{self.remark}",
+            hint="the host must start the TD with the digest of exactly this document",
+        )
+
+
+class InitdataUnboundError(InitdataMismatchError):
+    """MRCONFIGID is zero: a document was delivered that nothing vouches for."""
+
+    remark = "; it is all zeros, so no initdata was bound"
 
 
 def tsm_error(attempted: str, path: str, error: OSError) -> TsmError:

@@ -1,10 +1,9 @@
-"""Configuration, TEE detection, initdata and kinds of token."""
+"""Configuration, TEE detection and kinds of token."""
 
 from __future__ import annotations
 
 import base64
 import errno
-import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,11 @@ import pytest
 from agent.__main__ import main
 from agent.config import DEFAULT_SOCKET, AgentConfig, kbs_url_of, load_config
 from agent.detection import require_tdx
-from agent.errors import InitdataError, InitdataMismatchError, TeeAbsentError, TokenKindError
-from agent.initdata import InitdataDigest, read_initdata
+from agent.errors import TeeAbsentError, TokenKindError
 from agent.tokens import TokenIssuer
 from kbs import AttestedSession, TeeKey, session_from_aa_json
 from lifecycle import SettingsError
 from secrecy import Secret
-from tdx.errors import MeasurementError
-from tdx.measurements import MeasurementRegisters
-from tests.ports.fake_registers import FakeRegisters
 from tests.ports.fake_tsm import FakeTsm
 
 REFERENCE = """
@@ -154,69 +149,6 @@ def test_another_tee_is_named() -> None:
     with pytest.raises(TeeAbsentError, match="expected Intel TDX, got provider 'sev_guest'"):
         require_tdx(tsm)
     assert tsm.table == {}
-
-
-def document(algorithm: str) -> bytes:
-    return f'version = "0.1.0"\r\nalgorithm = "{algorithm}"\n[data]\n"aa.toml" = "x"\n'.encode()
-
-
-@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
-def test_initdata_is_hashed_as_delivered_and_fitted_to_48_bytes(
-    tmp_path: Path, algorithm: str
-) -> None:
-    (tmp_path / "initdata.toml").write_bytes(document(algorithm))
-    digest = read_initdata(tmp_path / "initdata.toml")
-    plain = hashlib.new(algorithm, document(algorithm)).digest()
-    assert digest == InitdataDigest(algorithm, plain)
-    fitted = plain[:48] + bytes(max(0, 48 - len(plain)))
-    assert digest.as_register() == fitted
-    assert InitdataDigest.of_base64(base64.b64encode(plain).decode()) == digest
-    digest.require(FakeRegisters(fixed={"mrconfigid": fitted}))
-
-
-def test_initdata_mismatch_shows_both_values() -> None:
-    digest = InitdataDigest.of_document(document("sha256"))
-    got = b"\x11" * 48
-    with pytest.raises(InitdataMismatchError) as caught:
-        digest.require(FakeRegisters(fixed={"mrconfigid": got}))
-    assert digest.as_register().hex() in str(caught.value)
-    assert got.hex() in str(caught.value)
-    with pytest.raises(InitdataMismatchError, match="no initdata was bound"):
-        digest.require(FakeRegisters(fixed={"mrconfigid": bytes(48)}))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"\xff",
-        b"algorithm = 'sha256'",
-        b"version = '0.2.0'\nalgorithm = 'sha256'",
-        b"version = '0.1.0'\nalgorithm = 'sha-256'",
-        b"version = '0.1.0'\nalgorithm = 'md5'",
-        b"version = '0.1.0'\nalgorithm = 'sha256'\n[data]\nx = 1",
-    ],
-)
-def test_documents_that_are_none(text: bytes) -> None:
-    with pytest.raises(InitdataError):
-        InitdataDigest.of_document(text)
-
-
-@pytest.mark.parametrize("text", ["", "!", "AAAA", base64.b64encode(bytes(33)).decode()])
-def test_digests_that_are_none(text: str) -> None:
-    with pytest.raises(InitdataError):
-        InitdataDigest.of_base64(text)
-
-
-def test_a_check_that_cannot_be_made_is_not_passed(tmp_path: Path) -> None:
-    digest = InitdataDigest.of_document(document("sha256"))
-    with pytest.raises(InitdataError, match="cannot be checked"):
-        digest.require(MeasurementRegisters(tmp_path))
-    (tmp_path / "mrconfigid").mkdir()
-    with pytest.raises(MeasurementError, match="EISDIR"):
-        digest.require(MeasurementRegisters(tmp_path))
-    with pytest.raises(InitdataError, match="No such file"):
-        read_initdata(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,6 @@ from msgspec import structs
 
 from agent.compose import open_agent
 from agent.config import AgentConfig, EventlogConfig, KbsConfig, TeeConfig, TokenConfigs
-from agent.errors import InitdataMismatchError
-from agent.initdata import InitdataDigest
 from kbs import session_from_aa_json
 from lifecycle import UnixAddress, listen_unix
 from mocktee.kbs import KbsOptions, MockKbs
@@ -29,7 +27,9 @@ from mocktee.tsm.process import TsmProcess
 from protos import attestation_agent_pb2 as aa
 from protos import services
 from protos.stubs import AttestationAgentStub, AttestationStatusStub
+from tdx.errors import InitdataMismatchError
 from tdx.eventlog import parse_event_log
+from tdx.initdata import Initdata
 from tdx.quote import parse_quote
 from tdx.replay import first_difference, replay
 from ttrpc import Client, Code, Server, StatusError
@@ -39,7 +39,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 EVIDENCE_FAILED = "[ERROR:attestation-agent] AA-KBC get evidence failed: "
 TOKEN_FAILED = "[ERROR:attestation-agent] AA-KBC get token failed: "
 EXTEND_FAILED = "[ERROR:attestation-agent] AA extend runtime measurement failed: "
-CONFIG_ID = hashlib.sha384(b"initdata").digest()
+INITDATA = b'version = "0.1.0"\r\nalgorithm = "sha384"\n[data]\n"aa.toml" = "a = 1"\n'
+CONFIG_ID = hashlib.sha384(INITDATA).digest()
 PKI = MockPki.create()
 
 
@@ -341,8 +342,26 @@ async def test_stale_entries_are_swept_at_start(tsm: TsmProcess, tmp_path: Path)
 
 async def test_initdata_is_compared_with_the_register(tsm: TsmProcess, tmp_path: Path) -> None:
     config = config_on(tsm, tmp_path, None)
-    async with open_agent(config, initdata=InitdataDigest("sha384", CONFIG_ID)):
+    async with open_agent(config, initdata=Initdata("sha384", CONFIG_ID)):
         pass
     with pytest.raises(InitdataMismatchError):
-        async with open_agent(config, initdata=InitdataDigest("sha256", bytes(32))):
+        async with open_agent(config, initdata=Initdata("sha256", bytes(32))):
+            pass
+
+
+async def test_configured_initdata_is_compared_and_sent(
+    tsm: TsmProcess, kbs: MockKbs, tmp_path: Path
+) -> None:
+    (tmp_path / "initdata.toml").write_bytes(INITDATA)
+    config = config_on(tsm, tmp_path, kbs.url)
+    tee = structs.replace(config.tee, initdata=str(tmp_path / "initdata.toml"))
+    async with open_agent(structs.replace(config, tee=tee)) as running:
+        session = await running.sessions.session()
+    claims = session.token.reveal_text().split(".")[1]
+    token = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+    # Only a KBS that was sent the document can know what is in it.
+    assert '"aa.toml": {"a": 1}' in json.dumps(token)
+    (tmp_path / "initdata.toml").write_bytes(INITDATA + b"#")
+    with pytest.raises(InitdataMismatchError, match=CONFIG_ID.hex()):
+        async with open_agent(structs.replace(config, tee=tee)):
             pass

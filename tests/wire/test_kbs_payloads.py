@@ -18,6 +18,7 @@ from kbs.payloads import (
     RCAR_0_4_0,
     Challenge,
     HashAlgorithm,
+    InitData,
     token_grant,
 )
 from kbs.session import AttestedSession
@@ -67,6 +68,14 @@ def test_the_attestation_in_full(evidence: dict[str, object] | msgspec.Raw) -> N
         "runtime-data": {"nonce": "n", "tee-pubkey": {"kty": "EC"}},
         "tee-evidence": {"primary_evidence": {"quote": "QQ=="}, "additional_evidence": ""},
     }
+
+
+def test_init_data_is_sent_as_delivered() -> None:
+    text = 'version = "0.1.0"\r\n# \u00e9\n'
+    body = RCAR_0_4_0.encode_attestation(
+        Challenge("n", HashAlgorithm.SHA384), {"kty": "EC"}, {"quote": "QQ=="}, InitData(text)
+    )
+    assert json.loads(body)["init-data"] == {"format": "toml", "body": text}
 
 
 def test_recorded_report_data(shared_vectors: Path) -> None:
