@@ -68,6 +68,7 @@ class FileTable:
         if inode.version is not None:
             inode.cached_etag = inode.version.etag
         number, handle = self._add(inode, writable=writable, base=inode.version)
+        handle.append = bool(flags & os.O_APPEND)
         if flags & os.O_TRUNC and writable:
             try:
                 self._note_change(inode)
@@ -146,6 +147,10 @@ class FileTable:
         handle, inode = self._find(number)
         if not handle.writable:
             raise FileError(errno.EBADF, "write")
+        if handle.append and offset != handle.file.size:
+            # The kernel appends at the size it remembers; another client has moved the end.
+            offset = handle.file.size
+            inode.cached_etag = ""
         written = await handle.file.write(offset, data)
         self._note_change(inode)
         return written

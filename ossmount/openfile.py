@@ -70,6 +70,7 @@ class Handle:
     file: OpenFile
     writable: bool
     version: ObjectVersion | None  # pinned at open
+    append: bool = False  # opened with O_APPEND
     reader: ObjectReader | None = None
 
 

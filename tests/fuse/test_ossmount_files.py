@@ -61,6 +61,18 @@ async def test_appending_to_a_large_file_copies_its_head_at_the_server(
     assert (oss.counters["GetObject"], oss.counters["UploadPartCopy"]) == (0, 2)
 
 
+async def test_appending_finds_the_end_that_another_client_moved(
+    oss: MockOss, tmp_path: Path
+) -> None:
+    oss.put(BUCKET, "f", b"short")
+    async with mounted(oss, tmp_path / "mnt", attribute_seconds=60.0) as mount:
+        assert await shell("stat -c %s f", mount.path) == "5\n"
+        oss.put(BUCKET, "f", b"a longer line\n")
+        await shell("echo more >> f", mount.path)
+        assert oss.get(BUCKET, "f") == b"a longer line\nmore\n"
+        assert await shell("cat f", mount.path) == "a longer line\nmore\n"
+
+
 def overwrite(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(100)
