@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -270,7 +272,7 @@ class Journey:
             async with await self.stage.hub() as client:
                 stub = MountStub(client)
                 (mount,) = (await stub.list_mounts(timeout_s=CALL_SECONDS)).mounts
-                await run("kill", "-9", str(mount.pid))
+                os.kill(mount.pid, signal.SIGKILL)
                 async with asyncio.timeout(15):
                     while True:
                         (now,) = (await stub.list_mounts(timeout_s=CALL_SECONDS)).mounts
