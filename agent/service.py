@@ -16,6 +16,7 @@ from agent.attestation import AttestationAgent, ExtendResult
 from agent.errors import AgentError
 from agent.tokens import TokenIssuer
 from kbs import (
+    HandshakeFailure,
     KbsError,
     KbsRefusedError,
     KbsTimeoutError,
@@ -43,6 +44,7 @@ RESULTS: Final = {
     ExtendResult.NOT_ENABLED: aa.NOT_ENABLED,
 }
 MAX_REASON: Final = 1000  # characters
+MAX_ATTESTATION: Final = 3 * 1024 * 1024  # bytes
 REPLY_SECONDS: Final = 0.25  # kept back of a caller's deadline, so that the reason arrives in time
 
 
@@ -107,9 +109,12 @@ class StatusServicer:
         self._kbs_url = kbs_url
 
     async def get_status(
-        self, _request: cguest_pb2.GetStatusRequest, _context: CallContext
+        self, request: cguest_pb2.GetStatusRequest, _context: CallContext
     ) -> cguest_pb2.AttestationStatus:
-        return self._status()
+        status = self._status()
+        if request.with_failure and (failure := self._sessions.last_failure) is not None:
+            status.failure.CopyFrom(_failure_message(failure))
+        return status
 
     async def attest(
         self, request: cguest_pb2.AttestRequest, _context: CallContext
@@ -136,6 +141,18 @@ class StatusServicer:
             event_log_enabled=own.event_log_enabled,
             measured_events=own.measured_events,
         )
+
+
+def _failure_message(failure: HandshakeFailure) -> cguest_pb2.HandshakeFailure:
+    return cguest_pb2.HandshakeFailure(
+        kind=failure.kind.value,
+        message=_one_line(failure.message),
+        http_status=failure.status,
+        problem_type=failure.problem_type,
+        detail=failure.detail,
+        # A longer one would not fit into a message of ttRPC beside the rest.
+        attestation=failure.attestation if len(failure.attestation) <= MAX_ATTESTATION else b"",
+    )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from kbs.errors import (
     TeeKeyError,
     TokenRefusedError,
 )
+from kbs.failure import FailureKind, HandshakeFailure
 from kbs.fetcher import ResourceFetcher
 from kbs.handshake import Handshake
 from kbs.payloads import InitData
@@ -48,7 +49,9 @@ __all__ = [
     "AttestedSession",
     "EvidenceSource",
     "EvidenceTimeoutError",
+    "FailureKind",
     "Handshake",
+    "HandshakeFailure",
     "HandshakeOrderError",
     "InitData",
     "JweError",

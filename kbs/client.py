@@ -18,6 +18,7 @@ from typing import Final, Protocol, Self, TypeVar
 
 from kbs.errors import (
     AnswerTooLongError,
+    AttestationRefusedError,
     EvidenceTimeoutError,
     KbsError,
     KbsProtocolError,
@@ -127,7 +128,11 @@ class KbsClient:
             primary_evidence = await evidence.evidence(digest)
         attestation = handshake.answer(primary_evidence, self._init_data)
         # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
-        granted = await self._post("/attest", attestation, attempted, until, cookie)
+        try:
+            granted = await self._post("/attest", attestation, attempted, until, cookie)
+        except AttestationRefusedError as error:
+            error.attestation = attestation
+            raise
         return _attributed(attempted, lambda: handshake.accept_token(granted.body))
 
     async def resource(

@@ -162,7 +162,10 @@ class KbsRefusedError(KbsError):
 
 
 class AttestationRefusedError(KbsRefusedError):
-    """The handshake was refused. ``expected_version`` is set if the protocol version was why."""
+    """The handshake was refused. ``expected_version`` is set if the protocol version was why.
+
+    ``attestation`` is the body of the refused ``POST /attest``: evidence, nonce and public key.
+    """
 
     summary = "attestation refused"
     default_hint = (
@@ -181,6 +184,7 @@ class AttestationRefusedError(KbsRefusedError):
         expected_version: str | None = None,
     ) -> None:
         self.expected_version = expected_version
+        self.attestation = b""
         super().__init__(
             status,
             problem_type,

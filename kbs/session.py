@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from kbs.failure import HandshakeFailure, failure_of
 from kbs.flight import Flight
 from kbs.tee_key import TeeKey
 from secrecy import Secret
@@ -91,7 +92,7 @@ class SessionKeeper:
         self._flight: Flight[AttestedSession] | None = None
         self._renew_at: float | None = None
         self._handshakes = 0
-        self._last_error = ""
+        self._last_failure: HandshakeFailure | None = None
         self._changed = asyncio.Event()
 
     @property
@@ -109,7 +110,7 @@ class SessionKeeper:
             return SessionState.ATTESTED
         if self._flight is not None and self._flight.joinable:
             return SessionState.ATTESTING
-        return SessionState.FAILED if self._last_error else SessionState.NONE
+        return SessionState.NONE if self._last_failure is None else SessionState.FAILED
 
     @property
     def handshakes(self) -> int:
@@ -119,7 +120,12 @@ class SessionKeeper:
     @property
     def last_error(self) -> str:
         """The message of the last handshake if it failed, else empty."""
-        return self._last_error
+        return "" if self._last_failure is None else self._last_failure.message
+
+    @property
+    def last_failure(self) -> HandshakeFailure | None:
+        """The record of the last handshake if it failed."""
+        return self._last_failure
 
     @property
     def expires_at(self) -> float | None:
@@ -199,11 +205,11 @@ class SessionKeeper:
             session = await self._handshake()
         except Exception as error:
             # Also what is no KbsError: evidence comes from the attester, with errors of its own.
-            self._last_error = str(error) or type(error).__name__
+            self._last_failure = failure_of(error)
             raise
         now = self._clock()
         self._current = session
-        self._last_error = ""
+        self._last_failure = None
         self._handshakes += 1
         self._renew_at = self._renewal_time(session, now)
         self._changed.set()

@@ -26,12 +26,17 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    WITH_FAILURE_FIELD_NUMBER: _builtins.int
+    with_failure: _builtins.bool
+    """Also tell how the last handshake failed in full, which can take a MiB."""
     def __init__(
         self,
+        *,
+        with_failure: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_failure", b"with_failure"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -71,6 +76,7 @@ class AttestationStatus(_message.Message):
     LAST_ERROR_FIELD_NUMBER: _builtins.int
     EVENT_LOG_ENABLED_FIELD_NUMBER: _builtins.int
     MEASURED_EVENTS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     tee: _builtins.str
     """"tdx", "sample", ..."""
     kbs_url: _builtins.str
@@ -85,6 +91,10 @@ class AttestationStatus(_message.Message):
     """Empty when the last attempt succeeded. Never holds secrets."""
     event_log_enabled: _builtins.bool
     measured_events: _builtins.int
+    @_builtins.property
+    def failure(self) -> Global___HandshakeFailure:
+        """Set on request, if the last handshake failed. Never holds secrets."""
+
     def __init__(
         self,
         *,
@@ -98,14 +108,52 @@ class AttestationStatus(_message.Message):
         last_error: _builtins.str = ...,
         event_log_enabled: _builtins.bool = ...,
         measured_events: _builtins.int = ...,
+        failure: Global___HandshakeFailure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_log_enabled", b"event_log_enabled", "handshakes", b"handshakes", "kbs_url", b"kbs_url", "last_error", b"last_error", "measured_events", b"measured_events", "quotes_taken", b"quotes_taken", "renew_at_unix", b"renew_at_unix", "session", b"session", "session_expires_unix", b"session_expires_unix", "tee", b"tee"]
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_log_enabled", b"event_log_enabled", "failure", b"failure", "handshakes", b"handshakes", "kbs_url", b"kbs_url", "last_error", b"last_error", "measured_events", b"measured_events", "quotes_taken", b"quotes_taken", "renew_at_unix", b"renew_at_unix", "session", b"session", "session_expires_unix", b"session_expires_unix", "tee", b"tee"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttestationStatus: _TypeAlias = AttestationStatus
+
+@_typing.final
+class HandshakeFailure(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    PROBLEM_TYPE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"refused", "unreachable", "tls", "timeout", "protocol" or "evidence"."""
+    message: _builtins.str
+    http_status: _builtins.int
+    """The KBS's answer, for "refused"."""
+    problem_type: _builtins.str
+    detail: _builtins.str
+    attestation: _builtins.bytes
+    """Body of the refused POST /attest: evidence, nonce, public key. Empty if it came to none."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        message: _builtins.str = ...,
+        http_status: _builtins.int = ...,
+        problem_type: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        attestation: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "detail", b"detail", "http_status", b"http_status", "kind", b"kind", "message", b"message", "problem_type", b"problem_type"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HandshakeFailure: _TypeAlias = HandshakeFailure
 
 @_typing.final
 class ListMountsRequest(_message.Message):

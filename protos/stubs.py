@@ -107,11 +107,13 @@ class AttestationStatusStub:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def get_status(self, *, timeout_s: float | None = None) -> cguest_pb2.AttestationStatus:
+    async def get_status(
+        self, *, with_failure: bool = False, timeout_s: float | None = None
+    ) -> cguest_pb2.AttestationStatus:
         return await self._client.call(
             services.ATTESTATION_STATUS,
             "GetStatus",
-            cguest_pb2.GetStatusRequest(),
+            cguest_pb2.GetStatusRequest(with_failure=with_failure),
             cguest_pb2.AttestationStatus,
             timeout_s=timeout_s,
         )
