@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cguest.commands import attestation, doctor, mounts, secrets
+from cguest.commands import attestation, doctor, mounts, quotes, secrets
 from cguest.commands.registry import add_verb
 from cguest.connection import RefusedError
 from cguest.outcome import Exit
 from cguest.sockets import resolve
 from secrecy.journal import configure_logging
 
-NOUNS = (*attestation.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
+NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
 TOP = (*attestation.TOP, *doctor.TOP)
 EPILOG = """\
 exit codes:

@@ -14,6 +14,7 @@ The tree, by who can help::
         TsmIoError             any other errno
       QuoteFormatError         bytes are not a TDX quote of a known form
       ReportFormatError        bytes are not a TDREPORT, or its two hashes do not hold
+      CertificateFormatError   a PCK certificate of a quote does not parse
       EvidenceFormatError      a file holds no evidence in any form known here
       QuoteBindingError        a good quote that answers something else
       MeasurementError         a measurement register cannot be read or extended
@@ -136,6 +137,14 @@ class ReportFormatError(TdxError):
         self.expected = expected
         self.got = got[:64]
         super().__init__(f"TDREPORT, {field} at byte {offset}: expected {expected}, got {self.got}")
+
+
+class CertificateFormatError(TdxError):
+    """A PCK certificate, or the SGX extension in it, does not parse."""
+
+    def __init__(self, part: str, problem: str) -> None:
+        self.part = part
+        super().__init__(f"PCK certificate, {part}: {problem}")
 
 
 class EvidenceFormatError(TdxError):

@@ -20,21 +20,24 @@ class Layout:
     def __init__(self, *fields: tuple[str, int]) -> None:
         self.fields = tuple(Field(name, size) for name, size in fields)
         self.size = sum(field.size for field in self.fields)
+        self._named = tuple(self._walk())
 
     def __add__(self, other: Layout) -> Layout:
         return Layout(*((field.name, field.size) for field in self.fields + other.fields))
 
-    def offsets(self) -> Iterator[tuple[str, int, int]]:
-        """Yield name, offset and size of each named field."""
+    def _walk(self) -> Iterator[tuple[str, int, int]]:
         offset = 0
         for field in self.fields:
             if field.name:
                 yield field.name, offset, field.size
             offset += field.size
 
+    def offsets(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, offset and size of each named field."""
+        yield from self._named
+
     def cut(self, data: bytes, start: int = 0) -> dict[str, bytes]:
         """Return each named field's bytes. The caller has checked that ``size`` bytes are there."""
         return {
-            name: data[start + offset : start + offset + size]
-            for name, offset, size in self.offsets()
+            name: data[start + offset : start + offset + size] for name, offset, size in self._named
         }

@@ -1,72 +1,45 @@
-"""Quote bytes to a frozen value: parsing only. Whether to trust it is for a verifier.
+"""Quote bytes to a frozen value: parsing only. Whether to trust it is for ``tdx.verify``.
 
-Versions 4 and 5 with TD report bodies 1.0 and 1.5, ECDSA P-256, certification data of type 6
-around a PEM chain of type 5: the only forms that verifiers accept. Source: Intel DCAP
-``sgx_quote_4.h`` and ``sgx_quote_5.h``. Every length in a quote is the host's choice and is
-checked against the bytes that are there.
+Versions 4 and 5 with TD report bodies 1.0, 1.5 and 1.5 extended, ECDSA P-256, certification data
+of every type. Source: Intel DCAP ``sgx_quote_4.h`` and ``sgx_quote_5.h``; tables in
+``quote_layout.py``. Every length in a quote is the host's choice and is checked against the bytes
+that are there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
 
+from tdx.attributes import TdAttributes
+from tdx.certification import (
+    CertificateChain,
+    Certification,
+    QeCertification,
+    parse_certification,
+)
+from tdx.cursor import Cursor
 from tdx.errors import QuoteFormatError
-from tdx.layout import Layout
+from tdx.quote_layout import (
+    BODIES,
+    HEADER,
+    KEY_BYTES,
+    KEY_TYPE_ECDSA_P256,
+    MAX_BYTES,
+    MIN_BYTES,
+    SIGNATURE_BYTES,
+    TD_10,
+    TEE_TYPE_TDX,
+)
 
-HEADER: Final = Layout(
-    ("version", 2),
-    ("attestation_key_type", 2),
-    ("tee_type", 4),
-    ("reserved", 4),
-    ("qe_vendor_id", 16),
-    ("user_data", 20),
-)
-BODY_10: Final = Layout(
-    ("tee_tcb_svn", 16),
-    ("mr_seam", 48),
-    ("mrsigner_seam", 48),
-    ("seam_attributes", 8),
-    ("td_attributes", 8),
-    ("xfam", 8),
-    ("mr_td", 48),
-    ("mr_config_id", 48),
-    ("mr_owner", 48),
-    ("mr_owner_config", 48),
-    ("rtmr0", 48),
-    ("rtmr1", 48),
-    ("rtmr2", 48),
-    ("rtmr3", 48),
-    ("report_data", 64),
-)
-# tee_tcb_svn keeps the module's value at TD launch, tee_tcb_svn2 is what runs now.
-BODY_15: Final = BODY_10 + Layout(("tee_tcb_svn2", 16), ("mr_servicetd", 48))
-QE_REPORT: Final = Layout(
-    ("cpu_svn", 16),
-    ("misc_select", 4),
-    ("", 28),
-    ("attributes", 16),
-    ("mr_enclave", 32),
-    ("", 32),
-    ("mr_signer", 32),
-    ("", 96),
-    ("isv_prod_id", 2),
-    ("isv_svn", 2),
-    ("", 60),
-    ("report_data", 64),
-)
-BODY_DESCRIPTOR: Final = Layout(("body_type", 2), ("body_size", 4))  # version 5 only
-V5_BODIES: Final = {2: BODY_10, 3: BODY_15}
-
-TEE_TYPE_TDX: Final = 0x81
-KEY_TYPE_ECDSA_P256: Final = 2
-CERTIFICATION_QE_REPORT: Final = 6
-CERTIFICATION_PEM_CHAIN: Final = 5
-SIGNATURE_BYTES: Final = 64  # r and s, 32 bytes big-endian each
-KEY_BYTES: Final = 64  # x and y, 32 bytes big-endian each
-MIN_BYTES: Final = {4: 1020, 5: 1026}
-MAX_BYTES: Final = 64 * 1024  # real ECDSA quotes have 5 to 8 KiB, trailing bytes included
-PEM_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+__all__ = [
+    "MAX_BYTES",
+    "MIN_BYTES",
+    "Quote",
+    "QuoteHeader",
+    "SignatureSection",
+    "TdReportBody",
+    "parse_quote",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +54,7 @@ class QuoteHeader:
 
 @dataclass(frozen=True, slots=True)
 class TdReportBody:
-    """Stored bytes of each field. The last two exist in body 1.5 only."""
+    """Stored bytes of each field. What body 1.0 (then 1.5) does not have is None."""
 
     tee_tcb_svn: bytes
     mr_seam: bytes
@@ -98,12 +71,28 @@ class TdReportBody:
     rtmr2: bytes
     rtmr3: bytes
     report_data: bytes
+    # body 1.5
     tee_tcb_svn2: bytes | None = None
     mr_servicetd: bytes | None = None
+    # body 1.5 extended
+    vmid: bytes | None = None
+    td_id: bytes | None = None
+    device_info_hash: bytes | None = None
+    init_servicetd_hash: bytes | None = None
+    init_servicetd_attributes: bytes | None = None
+    init_cpu_svn: bytes | None = None
+    init_tee_tcb_svn: bytes | None = None
+    init_tee_fmspc: bytes | None = None  # an encoding of its own, not the 6 bytes of a PCK
+    current_servicetd_hash: bytes | None = None
+    current_servicetd_attributes: bytes | None = None
 
     @property
     def rtmrs(self) -> tuple[bytes, bytes, bytes, bytes]:
         return (self.rtmr0, self.rtmr1, self.rtmr2, self.rtmr3)
+
+    @property
+    def attributes(self) -> TdAttributes:
+        return TdAttributes.of(self.td_attributes)
 
     @property
     def debug(self) -> bool:
@@ -112,28 +101,24 @@ class TdReportBody:
 
 
 @dataclass(frozen=True, slots=True)
-class QeReport:
-    cpu_svn: bytes
-    misc_select: bytes
-    attributes: bytes
-    mr_enclave: bytes
-    mr_signer: bytes
-    isv_prod_id: int
-    isv_svn: int
-    report_data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class SignatureSection:
-    """What follows the body: unverified signatures, keys and certificates."""
+    """What follows the body: unverified signature, key and certification data."""
 
     signature: bytes = field(repr=False)
     attestation_key: bytes = field(repr=False)
-    qe_report: QeReport
-    qe_report_bytes: bytes = field(repr=False)
-    qe_report_signature: bytes = field(repr=False)
-    qe_auth_data: bytes
-    pem_chain: bytes = field(repr=False)  # leaf first, without a final NUL
+    certification: Certification
+
+    @property
+    def qe(self) -> QeCertification | None:
+        """The QE report and what it rests on; None in forms that no verifier accepts."""
+        found = self.certification
+        return found if isinstance(found, QeCertification) else None
+
+    @property
+    def pem_chain(self) -> bytes | None:
+        """The PCK certificates as PEM text, leaf first, if the quote carries them."""
+        found: Certification = self.certification if self.qe is None else self.qe.nested
+        return found.pem if isinstance(found, CertificateChain) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,33 +131,10 @@ class Quote:
 
     header: QuoteHeader
     body: TdReportBody
-    body_type: int  # 2 = TD 1.0, 3 = TD 1.5, as version 5 counts them
+    body_type: int  # as version 5 counts them: TD_10, TD_15, TD_15_EXTENDED
     section: SignatureSection
     signed_message: bytes = field(repr=False)
     raw: bytes = field(repr=False)
-
-
-class _Cursor:
-    """Takes fields off a byte string and refuses to run over its end."""
-
-    def __init__(self, data: bytes, start: int, end: int) -> None:
-        self.data = data
-        self.at = start
-        self.end = end
-
-    def take(self, name: str, size: int) -> bytes:
-        if size > self.end - self.at:
-            left = self.end - self.at
-            raise QuoteFormatError(name, self.at, expected=f"{size} bytes", got=f"{left}")
-        start, self.at = self.at, self.at + size
-        return self.data[start : self.at]
-
-    def number(self, name: str, size: int, expected: int | None = None) -> int:
-        start = self.at
-        value = int.from_bytes(self.take(name, size), "little")
-        if expected is not None and value != expected:
-            raise QuoteFormatError(name, start, expected=str(expected), got=str(value))
-        return value
 
 
 def parse_quote(data: bytes) -> Quote:
@@ -183,23 +145,23 @@ def parse_quote(data: bytes) -> Quote:
     """
     if len(data) > MAX_BYTES:
         raise QuoteFormatError("quote", 0, expected=f"<= {MAX_BYTES} bytes", got=str(len(data)))
-    cursor = _Cursor(data, 0, len(data))
+    cursor = Cursor(data, 0, len(data))
     header = _header(cursor)
     if len(data) < MIN_BYTES[header.version]:
         least = f">= {MIN_BYTES[header.version]} bytes"
         raise QuoteFormatError("quote", 0, expected=least, got=str(len(data)))
-    body_type, layout = _body_form(cursor, header.version)
-    body = TdReportBody(**layout.cut(cursor.take("body", layout.size)))
+    body_type = _body_type(cursor, header.version)
+    body = TdReportBody(**cursor.fields("body", BODIES[body_type]))
     signed_message = data[: cursor.at]
     length = cursor.number("signature data length", 4)
     start = cursor.at
     cursor.take("signature data", length)
-    section = _signature_section(_Cursor(data, start, cursor.at))
+    section = _signature_section(Cursor(data, start, cursor.at))
     return Quote(header, body, body_type, section, signed_message, data[: cursor.at])
 
 
-def _header(cursor: _Cursor) -> QuoteHeader:
-    fields = HEADER.cut(cursor.take("header", HEADER.size))
+def _header(cursor: Cursor) -> QuoteHeader:
+    fields = cursor.fields("header", HEADER)
     header = QuoteHeader(
         version=int.from_bytes(fields["version"], "little"),
         attestation_key_type=int.from_bytes(fields["attestation_key_type"], "little"),
@@ -218,64 +180,18 @@ def _header(cursor: _Cursor) -> QuoteHeader:
     return header
 
 
-def _body_form(cursor: _Cursor, version: int) -> tuple[int, Layout]:
+def _body_type(cursor: Cursor, version: int) -> int:
+    """Take the body descriptor of version 5; version 4 has none and one body."""
     if version == 4:
-        return 2, BODY_10
-    start = cursor.at
-    kind = cursor.number("body type", 2)
-    layout = V5_BODIES.get(kind)
-    if layout is None:
-        raise QuoteFormatError(
-            "body type", start, expected="2 (TD 1.0) or 3 (TD 1.5)", got=str(kind)
-        )
-    cursor.number("body size", 4, expected=layout.size)
-    return kind, layout
+        return TD_10
+    kind = cursor.kind("body type", 2, BODIES, "2 (TD 1.0), 3 (TD 1.5) or 4 (TD 1.5 extended)")
+    cursor.number("body size", 4, expected=BODIES[kind].size)
+    return kind
 
 
-def _signature_section(cursor: _Cursor) -> SignatureSection:
-    """Parse the section between its two ends; all inner lengths must fill it exactly."""
-    signature = cursor.take("signature", SIGNATURE_BYTES)
-    attestation_key = cursor.take("attestation key", KEY_BYTES)
-    cursor.number("certification data type", 2, expected=CERTIFICATION_QE_REPORT)
-    rest = cursor.end - cursor.at - 4
-    cursor.number("certification data size", 4, expected=rest)
-    report_bytes = cursor.take("QE report", QE_REPORT.size)
-    report_signature = cursor.take("QE report signature", SIGNATURE_BYTES)
-    auth_data = cursor.take(
-        "QE authentication data", cursor.number("QE authentication data size", 2)
-    )
-    cursor.number("inner certification data type", 2, expected=CERTIFICATION_PEM_CHAIN)
-    rest = cursor.end - cursor.at - 4
-    cursor.number("inner certification data size", 4, expected=rest)
+def _signature_section(cursor: Cursor) -> SignatureSection:
     return SignatureSection(
-        signature=signature,
-        attestation_key=attestation_key,
-        qe_report=_qe_report(report_bytes),
-        qe_report_bytes=report_bytes,
-        qe_report_signature=report_signature,
-        qe_auth_data=auth_data,
-        pem_chain=_pem_chain(cursor, rest),
+        signature=cursor.take("signature", SIGNATURE_BYTES),
+        attestation_key=cursor.take("attestation key", KEY_BYTES),
+        certification=parse_certification(cursor),
     )
-
-
-def _qe_report(data: bytes) -> QeReport:
-    fields = QE_REPORT.cut(data)
-    return QeReport(
-        cpu_svn=fields["cpu_svn"],
-        misc_select=fields["misc_select"],
-        attributes=fields["attributes"],
-        mr_enclave=fields["mr_enclave"],
-        mr_signer=fields["mr_signer"],
-        isv_prod_id=int.from_bytes(fields["isv_prod_id"], "little"),
-        isv_svn=int.from_bytes(fields["isv_svn"], "little"),
-        report_data=fields["report_data"],
-    )
-
-
-def _pem_chain(cursor: _Cursor, size: int) -> bytes:
-    """Take the chain. One final NUL is part of some quotes and not of the PEM text."""
-    start = cursor.at
-    chain = cursor.take("PEM chain", size).removesuffix(b"\0")
-    if not chain.startswith(PEM_BEGIN) or not chain.isascii() or b"\0" in chain:
-        raise QuoteFormatError("PEM chain", start, expected="PEM certificates", got="other bytes")
-    return chain

@@ -1,25 +1,16 @@
-"""``cguest attest``, ``cguest evidence get``, ``cguest quote inspect``, ``cguest status``."""
+"""``cguest attest``, ``cguest evidence get``, ``cguest measurement extend``, ``cguest status``."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import binascii
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-
-import msgspec
 
 from cguest.commands.registry import Noun, Verb
 from cguest.connection import CommandError, RefusedError, connect
-from cguest.outcome import Exit, Outcome, Value, table
+from cguest.outcome import Exit, Outcome, Value
 from cguest.sockets import Targets
 from protos import cguest_pb2
 from protos.stubs import AttestationAgentStub, AttestationStatusStub, MountStub
-from tdx.quote import Quote, TdReportBody, parse_quote
-
-MAX_FILE = 1024 * 1024  # bytes of a quote or evidence file
 
 
 def _moment(seconds: int) -> str | None:
@@ -79,73 +70,6 @@ async def get_evidence(args: argparse.Namespace, targets: Targets) -> Outcome:
     return Outcome(raw=reply.Evidence)
 
 
-def quote_bytes(content: bytes) -> bytes:
-    """Find the quote in a file: binary, base64, hex, or evidence JSON with a ``quote`` member."""
-    if content.lstrip()[:1] == b"{":
-        try:
-            member = msgspec.json.decode(content)["quote"]
-            return base64.b64decode(member, validate=True)
-        except (msgspec.DecodeError, KeyError, TypeError, binascii.Error) as error:
-            raise CommandError("reading the file: JSON without a base64 member 'quote'") from error
-    text = content.strip()
-    for decode in (binascii.unhexlify, lambda t: base64.b64decode(t, validate=True)):
-        try:
-            return decode(text)
-        except (binascii.Error, ValueError):
-            continue
-    return content
-
-
-def quote_data(quote: Quote) -> dict[str, Value]:
-    """Fields under the names of Intel's specification, bytes as lower-case hex.
-
-    The names are stable: scripts read them.
-    """
-    body = {
-        name.replace("rtmr", "rt_mr"): value.hex()
-        for name in TdReportBody.__slots__
-        if (value := getattr(quote.body, name)) is not None
-    }
-    header, report = quote.header, quote.section.qe_report
-    return {
-        "header": {
-            "version": header.version,
-            "attestation_key_type": header.attestation_key_type,
-            "tee_type": header.tee_type,
-            "qe_vendor_id": header.qe_vendor_id.hex(),
-            "user_data": header.user_data.hex(),
-        },
-        "body": body,
-        "debug": quote.body.debug,
-        "certification": {
-            "qe_mr_signer": report.mr_signer.hex(),
-            "qe_isv_svn": report.isv_svn,
-            "certificates": quote.section.pem_chain.count(b"BEGIN CERTIFICATE"),
-        },
-    }
-
-
-def quote_text(data: Mapping[str, Value]) -> str:
-    """One field a line, grouped as in the JSON form."""
-    parts = []
-    for name, value in data.items():
-        inner = value if isinstance(value, Mapping) else {name: value}
-        parts.append(f"{name}\n" + "\n".join(f"  {line}" for line in table(inner).splitlines()))
-    return "\n".join(parts) + "\n\nparsed, not verified"
-
-
-async def inspect_quote(args: argparse.Namespace, _targets: Targets) -> Outcome:
-    try:
-        with args.file.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except OSError as error:
-        raise CommandError(f"reading {args.file}: {error.strerror}") from error
-    if len(content) > MAX_FILE:
-        raise CommandError(f"reading {args.file}: larger than {MAX_FILE} bytes, not a quote")
-    data = quote_data(parse_quote(quote_bytes(content)))
-    return Outcome(data, text=quote_text(data))
-
-
 async def extend_measurement(args: argparse.Namespace, targets: Targets) -> Outcome:
     async with connect(targets.agent, "attestation agent") as client:
         reply = await AttestationAgentStub(client).extend_runtime_measurement(
@@ -183,10 +107,6 @@ def _extend_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _file_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE")
-
-
 TOP = (
     Verb("status", "show session, counters and mounts", show_status),
     Verb(
@@ -208,19 +128,6 @@ NOUNS = (
                 get_evidence,
                 _evidence_arguments,
                 "example: cguest evidence get --runtime-data hello > evidence.json",
-            ),
-        ),
-    ),
-    Noun(
-        "quote",
-        "TDX quotes in files",
-        (
-            Verb(
-                "inspect",
-                "show each field of a quote, without judging it",
-                inspect_quote,
-                _file_argument,
-                "FILE holds the quote as binary, hex, base64, or evidence JSON.",
             ),
         ),
     ),

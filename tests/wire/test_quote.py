@@ -8,12 +8,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dcap_qvl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tdx.errors import QuoteFormatError
-from tdx.quote import BODY_10, BODY_15, HEADER, QE_REPORT, Quote, parse_quote
+from tdx.quote import Quote, parse_quote
+from tdx.quote_layout import BODY_10, BODY_15, BODY_15_EXTENDED, HEADER, QE_REPORT
 from tests.ports.fake_tsm import formed_quote
 
 RECORDED_V4 = "trustee_v4_debug.bin"
@@ -44,12 +46,14 @@ def test_recorded_quotes_decode_to_the_recorded_values(shared_vectors: Path) -> 
         assert header.user_data.hex() == expected["user_data"]
         assert fields_of(quote) == expected["body"], name
         assert len(data) - len(quote.raw) == expected["trailing_bytes"]
-        assert section.qe_auth_data.hex() == expected["qe_auth_data"]
-        qe = expected["qe_report"]
-        assert section.qe_report.mr_enclave.hex() == qe["mr_enclave"]
-        assert section.qe_report.mr_signer.hex() == qe["mr_signer"]
-        assert section.qe_report.isv_svn == qe["isv_svn"]
-        assert section.qe_report.report_data.hex() == qe["report_data"]
+        assert section.qe is not None and section.pem_chain is not None
+        assert section.qe.auth_data.hex() == expected["qe_auth_data"]
+        report = {
+            name: value.hex() if isinstance(value, bytes) else value
+            for name, value in dataclasses.asdict(section.qe.report).items()
+        }
+        assert report == expected["qe_report"]
+        assert not section.qe.report.debug
         assert section.pem_chain.count(b"-----BEGIN CERTIFICATE-----") == 3
         # The chain ends as PEM text does, with or without the NUL of the file.
         assert section.pem_chain.rstrip().endswith(b"-----END CERTIFICATE-----")
@@ -71,7 +75,12 @@ def test_signatures_of_recorded_quotes_cover_the_signed_message(shared_vectors: 
 
 @pytest.mark.parametrize(
     ("name", "version", "body_type"),
-    [("quote_v4.bin", 4, 2), ("quote_v5_td10.bin", 5, 2), ("quote_v5_td15.bin", 5, 3)],
+    [
+        ("quote_v4.bin", 4, 2),
+        ("quote_v5_td10.bin", 5, 2),
+        ("quote_v5_td15.bin", 5, 3),
+        ("quote_v5_td15ex.bin", 5, 4),
+    ],
 )
 def test_all_known_bodies(shared_vectors: Path, name: str, version: int, body_type: int) -> None:
     quote = parse_quote((shared_vectors / "tdx" / "synthetic" / name).read_bytes())
@@ -80,6 +89,7 @@ def test_all_known_bodies(shared_vectors: Path, name: str, version: int, body_ty
     names = [b"mock %d" % n for n in range(4, 8)]
     assert quote.body.rtmrs == tuple(hashlib.sha384(n).digest() for n in names)
     assert (quote.body.mr_servicetd is None) == (body_type == 2)
+    assert (quote.body.td_id is None) == (body_type != 4)
 
 
 def test_an_sgx_quote_is_refused(shared_vectors: Path) -> None:
@@ -88,14 +98,44 @@ def test_an_sgx_quote_is_refused(shared_vectors: Path) -> None:
         parse_quote(data)
 
 
-def test_the_extended_body_is_refused_by_name(shared_vectors: Path) -> None:
+def test_the_extended_body_agrees_with_an_outside_parser(shared_vectors: Path) -> None:
+    """No real quote of body type 4 is public; dcap-qvl reads the same fields of a built one."""
     data = (shared_vectors / "tdx" / "synthetic" / "quote_v5_td15ex.bin").read_bytes()
-    with pytest.raises(QuoteFormatError, match=r"body type at byte 48: .* got 4"):
-        parse_quote(data)
+    # Make every byte of the extension differ, so that a shifted field shows.
+    start = 54 + BODY_15.size
+    marked = bytearray(data)
+    marked[start : 54 + BODY_15_EXTENDED.size] = bytes(range(1, 1 + 237))
+    ours = parse_quote(bytes(marked)).body
+    theirs = dcap_qvl.parse_quote(bytes(marked)).report
+    assert isinstance(theirs, dcap_qvl.TdReport15Ex)
+    assert ours.vmid == bytes([theirs.vmid])
+    pairs = {
+        "td_id": "td_id",
+        "device_info_hash": "dev_info",
+        "init_servicetd_hash": "init_service_td_hash",
+        "init_servicetd_attributes": "init_service_td_attributes",
+        "init_cpu_svn": "init_cpu_svn",
+        "init_tee_tcb_svn": "init_tee_tcb_svn",
+        "init_tee_fmspc": "init_tee_fmspc",
+        "current_servicetd_hash": "cur_service_td_hash",
+        "current_servicetd_attributes": "cur_service_td_attributes",
+    }
+    assert {name: getattr(ours, name) for name in pairs} == {
+        name: getattr(theirs, theirs_name) for name, theirs_name in pairs.items()
+    }
+
+
+def test_a_body_of_another_size_than_its_type_says_is_refused(shared_vectors: Path) -> None:
+    data = (shared_vectors / "tdx" / "synthetic" / "quote_v5_td15.bin").read_bytes()
+    with pytest.raises(QuoteFormatError, match="body size at byte 50: expected 885, got 648"):
+        parse_quote(data[:48] + b"\4" + data[49:])
+    with pytest.raises(QuoteFormatError, match=r"body type at byte 48: .* got 5"):
+        parse_quote(data[:48] + b"\5" + data[49:])
 
 
 def test_layout_sizes_are_those_of_the_headers() -> None:
     assert (HEADER.size, BODY_10.size, BODY_15.size, QE_REPORT.size) == (48, 584, 648, 384)
+    assert BODY_15_EXTENDED.size == 885
     assert {name: at for name, at, _ in BODY_10.offsets()}["report_data"] == 520
 
 
@@ -129,14 +169,18 @@ INNER_SIZE_AT = OUTER + 384 + 64 + 2 + 32 + 2
         pytest.param(formed_quote(DATA)[:700], "quote", id="cut"),
         pytest.param(patched(632, 2**32 - 1, 4), "signature data", id="section beyond end"),
         pytest.param(patched(632, 200, 4), "certification data size", id="section too small"),
-        pytest.param(patched(SECTION + 128, 5, 2), "certification data type", id="outer type"),
+        pytest.param(patched(SECTION + 128, 8, 2), "certification data type", id="outer type"),
+        pytest.param(patched(SECTION + 128, 5, 2), "PEM chain", id="a chain that is none"),
         pytest.param(patched(SECTION + 130, 1, 4), "certification data size", id="outer size"),
         pytest.param(patched(OUTER + 448, 65535, 2), "QE authentication data", id="auth data"),
         pytest.param(
             patched(OUTER + 448, 30, 2), "inner certification data type", id="auth data shorter"
         ),
         pytest.param(
-            patched(INNER_SIZE_AT - 2, 4, 2), "inner certification data type", id="inner type"
+            patched(INNER_SIZE_AT - 2, 8, 2), "inner certification data type", id="inner type"
+        ),
+        pytest.param(
+            patched(INNER_SIZE_AT - 2, 6, 2), "inner certification data type", id="nested twice"
         ),
         pytest.param(
             patched(INNER_SIZE_AT, 7, 4), "inner certification data size", id="inner size"

@@ -1,0 +1,69 @@
+"""What is fuzzed: a parser, the one error it may raise, and recorded inputs to damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tdx.description import describe_quote
+from tdx.errors import (
+    CertificateFormatError,
+    EventLogError,
+    EvidenceFormatError,
+    QuoteFormatError,
+    ReportFormatError,
+)
+from tdx.eventlog import parse_event_log
+from tdx.evidence_forms import recognise
+from tdx.pck import load_chain, pck_extension
+from tdx.quote import parse_quote
+from tdx.tdreport import parse_tdreport
+from tests.conftest import ROOT
+
+RECORDED: Final = ROOT.parent / "shared" / "vectors" / "tdx"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``run`` may return or raise ``error``; anything else is a finding."""
+
+    name: str
+    run: Callable[[bytes], object]
+    error: type[Exception]
+    inputs: Callable[[], list[Path]]
+
+    def holds(self, data: bytes) -> None:
+        """Run once. Raises whatever is a finding."""
+        try:
+            self.run(data)
+        except self.error:
+            return
+
+
+def _described(data: bytes) -> None:
+    describe_quote(parse_quote(data))
+
+
+def _certificates(data: bytes) -> None:
+    for certificate in load_chain(data):
+        pck_extension(certificate)
+
+
+def _files(pattern: str, *without: str) -> Callable[[], list[Path]]:
+    return lambda: [path for path in sorted(RECORDED.glob(pattern)) if path.name not in without]
+
+
+QUOTES: Final = Target(
+    "quote", parse_quote, QuoteFormatError, _files("quotes/*", "sgx_v3_occlum.bin")
+)
+TARGETS: Final = (
+    QUOTES,
+    Target("synthetic quote", parse_quote, QuoteFormatError, _files("synthetic/quote_*")),
+    Target("quote description", _described, QuoteFormatError, _files("quotes/*_v5_*")),
+    Target("TDREPORT", parse_tdreport, ReportFormatError, _files("tdreports/*")),
+    Target("event log", parse_event_log, EventLogError, _files("ccel/[adgot]*.bin")),
+    Target("PCK chain", _certificates, CertificateFormatError, _files("collateral/*.pem")),
+    Target("evidence file", recognise, EvidenceFormatError, _files("expected/dstack*.json")),
+)
