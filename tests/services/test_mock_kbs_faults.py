@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -261,7 +262,7 @@ async def test_process(tmp_path: Path, tls: bool) -> None:
 
 async def test_process_ends_cleanly_on_sigterm_and_with_its_parent(tmp_path: Path) -> None:
     PKI.save(tmp_path / "pki")
-    command = ("python", "-m", "mocktee.kbs", "--no-tls", "--lifeline-fd", "0")
+    command = (sys.executable, "-m", "mocktee.kbs", "--no-tls", "--lifeline-fd", "0")
     paths = ("--state", str(tmp_path / "state"), "--pki", str(tmp_path / "pki"))
     for end in ("signal", "lifeline"):
         child = await asyncio.create_subprocess_exec(
