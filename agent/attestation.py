@@ -27,7 +27,7 @@ class ExtendResult(IntEnum):
     NOT_ENABLED = 2
 
 
-class QuoteSource(Protocol):
+class QuoteTaker(Protocol):
     """Somebody who takes quotes; :class:`tdx.QuoteReader` in production."""
 
     @property
@@ -62,7 +62,7 @@ class AttestationAgent:
 
     def __init__(
         self,
-        quotes: QuoteSource,
+        quotes: QuoteTaker,
         measurement: MeasurementSettings,
         *,
         ccel_path: Path,

@@ -11,19 +11,19 @@ from pathlib import Path
 
 from agent.attestation import AttestationAgent, MeasurementSettings
 from agent.config import AgentConfig, KbsConfig
-from agent.detection import require_tdx
 from agent.eventlog import EventLogWriter
 from agent.initdata import configured_initdata, require_bound
 from agent.kbs_evidence import AgentEvidence
 from agent.log_check import first_unexplained
 from agent.service import AgentServicer, StatusServicer
+from agent.tee import TdRegisters, TeeInterfaces, find_tee
 from agent.tokens import TokenIssuer
 from kbs import AttestedSession, InitData, KbsClient, KbsError, KbsTls, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
-from tdx import LinuxTsm, MeasurementRegisters, QuoteReader, TdxError
+from tdx import QuoteReader, TdxError
 from tdx.initdata import Initdata
-from tdx.tsm_report import sweep_entries
+from tdx.report_registers import EXTEND_HINT
 from ttrpc import ServiceTable
 
 log = get_logger("agent")
@@ -55,19 +55,14 @@ async def open_agent(
     :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or :class:`~kbs.KbsError` when
     something is configured or found that it cannot work with.
     """
-    tsm = LinuxTsm(Path(config.tee.report_path))
-    registers = MeasurementRegisters(Path(config.tee.measurements_path))
-    await asyncio.to_thread(require_tdx, tsm)
-    swept = await asyncio.to_thread(sweep_entries, tsm)
-    if swept:
-        log.warning("stale report entries removed", count=len(swept))
-    initdata = await asyncio.to_thread(_bound_initdata, config, initdata, registers)
+    tee = await asyncio.to_thread(find_tee, config.tee)
+    initdata = await asyncio.to_thread(_bound_initdata, config, initdata, tee.registers)
     async with AsyncExitStack() as stack:
-        quotes = await stack.enter_async_context(QuoteReader(tsm))
-        measurement = await asyncio.to_thread(_open_measurement, config, registers)
+        quotes = await stack.enter_async_context(QuoteReader(tee.quotes))
+        measurement = await asyncio.to_thread(_open_measurement, config, tee)
         if measurement.writer is not None:
             stack.push_async_callback(asyncio.to_thread, measurement.writer.close)
-            await asyncio.to_thread(_report_log_fit, config, measurement.writer, registers)
+            await asyncio.to_thread(_report_log_fit, config, measurement.writer, tee.registers)
         agent = AttestationAgent(
             quotes,
             measurement,
@@ -79,7 +74,7 @@ async def open_agent(
 
 
 def _bound_initdata(
-    config: AgentConfig, given: Initdata | None, registers: MeasurementRegisters
+    config: AgentConfig, given: Initdata | None, registers: TdRegisters
 ) -> Initdata | None:
     """Return the initdata of this TD, compared with MRCONFIGID. None: nothing to compare."""
     place = config.tee.initdata
@@ -92,21 +87,19 @@ def _bound_initdata(
     return initdata
 
 
-def _open_measurement(config: AgentConfig, registers: MeasurementRegisters) -> MeasurementSettings:
+def _open_measurement(config: AgentConfig, tee: TeeInterfaces) -> MeasurementSettings:
     settings = config.eventlog_config
     writer = None
     if settings.enable_eventlog:
-        if registers.available():
-            writer = EventLogWriter(Path(settings.directory), registers)
+        if tee.extendable:
+            writer = EventLogWriter(Path(settings.directory), tee.registers)
             writer.open()
         else:
-            log.warning("events cannot be measured", hint="extending registers needs Linux 6.16")
+            log.warning("events cannot be measured", hint=EXTEND_HINT)
     return MeasurementSettings(settings.enable_eventlog, settings.init_pcr, writer)
 
 
-def _report_log_fit(
-    config: AgentConfig, writer: EventLogWriter, registers: MeasurementRegisters
-) -> None:
+def _report_log_fit(config: AgentConfig, writer: EventLogWriter, registers: TdRegisters) -> None:
     try:
         rtmr = first_unexplained(writer.records(), registers, Path(config.tee.ccel_path))
     except TdxError as error:

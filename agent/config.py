@@ -8,6 +8,7 @@ that a misspelled key is not a silent default. Without a file, the KBS comes fro
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -16,6 +17,7 @@ import msgspec
 from kbs import TeeKeyAlgorithm
 from lifecycle import SettingsError, load_toml
 from tdx.ccel import CCEL_PATH
+from tdx.guest_device import DeviceAbi
 from tdx.measurements import MEASUREMENTS_PATH
 from tdx.tsm import REPORT_PATH
 
@@ -31,6 +33,15 @@ MAX_URL: Final = 2048
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
 InitdataPlace = Annotated[str, msgspec.Meta(pattern="^(/.*|device)$", max_length=1024)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", max_length=1024)]
+
+
+class QuoteSourceName(StrEnum):
+    """Ways to a quote, as ``[tee] quote_source`` names them."""
+
+    AUTO = "auto"
+    CONFIGFS = "configfs"
+    QGS = "qgs"
+    IOCTL = "ioctl"
 
 
 class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +86,8 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[tee]``, ours: where the kernel's interfaces are, and how long a quote may take.
 
     ``initdata`` is ``device`` or a path: the document is compared with MRCONFIGID at start and
-    sent to the KBS. Without it nothing is compared, unless a command-line flag says so.
+    sent to the KBS. Without it nothing is compared, unless a command-line flag says so. The
+    last five are explained in :mod:`agent.tee`; an empty text means detection.
     40 s: longer than the kernel's own wait of 30 s, shorter than the 45 s that a handshake and
     the 50 s that kata-agent and the data hub wait, so that the real cause reaches them.
     """
@@ -85,6 +97,11 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ccel_path: AbsolutePath = str(CCEL_PATH)
     quote_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 40.0
     initdata: InitdataPlace | None = None
+    quote_source: QuoteSourceName = QuoteSourceName.AUTO
+    qgs_address: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    attest_conf_path: AbsolutePath = "/etc/tdx-attest.conf"
+    guest_device: Annotated[str, msgspec.Meta(pattern="^(/.*)?$", max_length=1024)] = ""
+    guest_device_abi: DeviceAbi = DeviceAbi.MAINLINE
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

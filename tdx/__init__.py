@@ -18,8 +18,10 @@ from tdx.errors import (
 from tdx.measurements import MeasurementRegisters
 from tdx.quote import Quote, parse_quote
 from tdx.quote_reader import QuoteReader
+from tdx.quote_source import QuoteSource
 from tdx.report_data import ReportData
 from tdx.tsm import LinuxTsm, TsmFilesystem
+from tdx.tsm_report import TsmQuoteSource
 
 __all__ = [
     "EventLogError",
@@ -31,9 +33,11 @@ __all__ = [
     "QuoteBindingError",
     "QuoteFormatError",
     "QuoteReader",
+    "QuoteSource",
     "ReportData",
     "TdxError",
     "TsmError",
     "TsmFilesystem",
+    "TsmQuoteSource",
     "parse_quote",
 ]

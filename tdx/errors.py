@@ -12,6 +12,18 @@ The tree, by who can help::
         TsmHostError           the host or the TDX module failed, or sent an empty quote
         TsmGenerationError     somebody else wrote to our entry
         TsmIoError             any other errno
+      GuestDeviceError         the TDX guest device (ioctl)
+        DeviceAbsentError      not there, without this command, or not permitted
+        DeviceBusyError        busy, or interrupted by a signal
+        DeviceHostError        the host or the TDX module failed
+      QgsError                 the host's Quote Generation Service over a socket
+        QgsAddressError        its configured address is none
+        QgsUnreachableError    nobody answers there
+        QgsTimeoutError        no whole answer in time
+        QgsRefusedError        it answered with an error code
+        QgsProtocolError       its answer is not of the protocol's form
+      QuoteTimeoutError        no quote within the caller's time, whatever the way
+      QuoteQueueError          too many different quotes are waited for already
       QuoteFormatError         bytes are not a TDX quote of a known form
       ReportFormatError        bytes are not a TDREPORT, or its two hashes do not hold
       CertificateFormatError   a PCK certificate of a quote does not parse
@@ -32,8 +44,6 @@ from __future__ import annotations
 
 import errno
 import os
-
-KERNEL_HINT = "in a TD, load the module tdx_guest and mount configfs on /sys/kernel/config"
 
 
 def errno_text(code: int) -> str:
@@ -113,6 +123,99 @@ class TsmGenerationError(TsmError):
 
 class TsmIoError(TsmError):
     """An errno that has no meaning of its own here."""
+
+
+class GuestDeviceError(TdxError):
+    """A command on the TDX guest device failed: what was attempted, on which node, and why."""
+
+    def __init__(self, attempted: str, path: str, problem: str, *, hint: str = "") -> None:
+        self.attempted = attempted
+        self.path = path
+        super().__init__(f"{attempted} {path}: {problem}", hint=hint)
+
+
+class DeviceAbsentError(GuestDeviceError):
+    """The node is not there, lacks the command, or is not for this process."""
+
+
+class DeviceBusyError(GuestDeviceError):
+    """Busy, or interrupted. Worth another try after a pause."""
+
+
+class DeviceHostError(GuestDeviceError):
+    """The host, or the TDX module, reported a failure."""
+
+
+class QgsError(TdxError):
+    """A quote could not be had from the host's Quote Generation Service."""
+
+    def __init__(self, address: str, problem: str, *, hint: str = "") -> None:
+        self.address = address
+        super().__init__(f"quote generation service {address}: {problem}", hint=hint)
+
+
+class QgsAddressError(QgsError):
+    """The configured address cannot be used."""
+
+    def __init__(self, text: str, problem: str) -> None:
+        super().__init__(repr(text[:128]), problem, hint="for example vsock:2:4050")
+
+
+class QgsUnreachableError(QgsError):
+    """The connection failed or broke."""
+
+    def __init__(self, address: str, problem: str) -> None:
+        super().__init__(address, problem, hint="see that the host runs its QGS on this port")
+
+
+class QgsTimeoutError(QgsError):
+    """The service did not answer in full in time."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(address, f"no whole answer within {seconds:g} s", hint="look at the host")
+
+
+class QgsRefusedError(QgsError):
+    """The service answered with an error code instead of a quote."""
+
+    def __init__(self, code: int, name: str) -> None:
+        self.code = code
+        problem = f"answered with error {code:#x} ({name})"
+        super().__init__("of the host", problem, hint="look at the host's QGS log")
+
+
+class QgsProtocolError(QgsError):
+    """The answer is not a quote response."""
+
+    def __init__(self, field: str, *, expected: str, got: str) -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got[:64]
+        super().__init__("of the host", f"{field}: expected {expected}, got {self.got}")
+
+
+class QuoteTimeoutError(TdxError):
+    """The caller's time ran out. The cause, if there was one, is the last failed try."""
+
+    def __init__(self, where: str, seconds: float, last: TdxError | None) -> None:
+        self.seconds = seconds
+        cause = f"; last cause: {last}" if last else ""
+        super().__init__(
+            f"take a quote through {where}: no quote within {seconds:g} s{cause}",
+            hint="the host makes one quote at a time and may be overloaded",
+        )
+
+
+class QuoteQueueError(TdxError):
+    """Waiting would take longer than anybody waits."""
+
+    def __init__(self, where: str, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(
+            f"take a quote through {where}: {waiting} quotes are already waited for",
+            hint="ask again later, or find out who asks that often",
+        )
 
 
 class QuoteFormatError(TdxError):
@@ -245,35 +348,3 @@ class InitdataUnboundError(InitdataMismatchError):
     """MRCONFIGID is zero: a document was delivered that nothing vouches for."""
 
     remark = "; it is all zeros, so no initdata was bound"
-
-
-def tsm_error(attempted: str, path: str, error: OSError) -> TsmError:
-    """Return our error for an errno of the report interface, with what to do about it.
-
-    Source: Linux drivers/virt/coco/guest/report.c and drivers/virt/coco/tdx-guest.
-    """
-    code = error.errno or 0
-    kind, hint = _BY_ERRNO.get(code, (TsmIoError, ""))
-    return kind(attempted, path, errno_text(code), hint=hint)
-
-
-_BY_ERRNO: dict[int, tuple[type[TsmError], str]] = {
-    errno.ENOENT: (TsmUnavailableError, KERNEL_HINT),
-    errno.ENOTDIR: (TsmUnavailableError, "report_path must be the directory tsm/report"),
-    errno.ENXIO: (
-        TsmUnavailableError,
-        "the report interface has no provider: this machine is no TD, or tdx_guest is not loaded",
-    ),
-    errno.EACCES: (TsmUnavailableError, "run as root"),
-    errno.EPERM: (TsmUnavailableError, "run as root; report_path must be tsm/report itself"),
-    errno.EROFS: (TsmUnavailableError, "configfs is mounted read-only; remount it read-write"),
-    errno.EBUSY: (TsmBusyError, "an earlier quote request is in flight; try again later"),
-    errno.EINTR: (TsmInterruptedError, "a signal ended the wait; try again"),
-    errno.ETIMEDOUT: (
-        TsmTimeoutError,
-        "the host's quote generation service did not answer; look at the host",
-    ),
-    errno.EIO: (TsmHostError, "the host or the TDX module refused; look at the host's QGS log"),
-    errno.EFBIG: (TsmHostError, "the blob is larger than the interface allows"),
-    errno.EINVAL: (TsmIoError, "report data must be exactly 64 bytes"),
-}

@@ -1,9 +1,8 @@
 """Quotes for coroutines: one at a time, shared where equal, retried until the caller's deadline.
 
-A blocked read of configfs cannot be cancelled, so every try runs in one worker thread that owns
-its entry and always removes it, whatever has become of the caller. The single thread is also
-the queue: the kernel makes one quote at a time, and a second reader would only wait in it
-uninterruptibly.
+A blocked read cannot be cancelled, so every try of a source runs in one worker thread, which
+finishes it and cleans up whatever has become of the caller. The single thread is also the queue:
+the kernel makes one quote at a time, and a second reader would only wait in it uninterruptibly.
 """
 
 from __future__ import annotations
@@ -18,16 +17,23 @@ from typing import Final, Self
 
 from secrecy.journal import get_logger
 from tdx.errors import (
+    DeviceBusyError,
+    DeviceHostError,
+    QgsRefusedError,
+    QgsTimeoutError,
+    QgsUnreachableError,
+    QuoteQueueError,
+    QuoteTimeoutError,
+    TdxError,
     TsmBusyError,
-    TsmError,
+    TsmGenerationError,
     TsmHostError,
     TsmInterruptedError,
     TsmTimeoutError,
 )
 from tdx.quote import Quote
+from tdx.quote_source import QuoteSource
 from tdx.report_data import ReportData
-from tdx.tsm import TsmFilesystem
-from tdx.tsm_report import PROVIDER_TDX, TsmReport
 
 log = get_logger("tdx")
 
@@ -35,7 +41,17 @@ FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 8.0
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0  # the kernel alone may wait 30 s for the host
 MAX_WAITING: Final = 64  # different report data at once; more would wait a minute and longer
-RETRIED: Final = (TsmBusyError, TsmInterruptedError, TsmTimeoutError)
+BUSY: Final = (TsmBusyError, DeviceBusyError)
+# Repeated until the caller's deadline.
+RETRIED: Final = (*BUSY, TsmInterruptedError, TsmTimeoutError, QgsTimeoutError)
+# Repeated so many times, in case the cause was passing.
+REPEATS: Final[dict[type[TdxError], int]] = {
+    TsmHostError: 1,
+    DeviceHostError: 1,
+    QgsRefusedError: 1,
+    QgsUnreachableError: 2,
+    TsmGenerationError: 2,  # a rival writer; each try has an entry of a new name
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -44,11 +60,11 @@ class _Flight:
 
     task: asyncio.Task[Quote] | None = None
     waiting: int = 0
-    last_error: TsmError | None = None
+    last_error: TdxError | None = None
 
 
 class QuoteReader:
-    """Takes quotes from a :class:`TsmFilesystem`. Close it to join its thread.
+    """Takes quotes from a :class:`QuoteSource`. Close it to join its thread.
 
     ``quotes_taken`` counts quotes that the host made for us, ``busy_tries`` the tries that an
     earlier request turned away.
@@ -56,19 +72,15 @@ class QuoteReader:
 
     def __init__(
         self,
-        tsm: TsmFilesystem,
+        source: QuoteSource,
         *,
-        provider: str = PROVIDER_TDX,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        thread_sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._tsm = tsm
-        self._provider = provider
+        self._source = source
         self._pause = pause
-        self._thread_sleep = thread_sleep
         self._flights: dict[ReportData, _Flight] = {}
         self._thread = ThreadPoolExecutor(
-            1, thread_name_prefix="tsm-quote", initializer=_block_signals
+            1, thread_name_prefix="tdx-quote", initializer=_block_signals
         )
         self.quotes_taken = 0
         self.busy_tries = 0
@@ -84,11 +96,11 @@ class QuoteReader:
     ) -> bytes:
         """Return the bytes of a quote bound to ``report_data``, cut after its signature.
 
-        Busy, interrupted and timed-out tries are repeated, each with a new entry, after 0.5 s
-        doubling to 8 s, until ``timeout_s``; a host failure is repeated once. Callers with equal
-        report data share one quote. Cancellation leaves a running try to its thread, which still
-        removes the entry. Raises :class:`TsmTimeoutError` naming the last cause at the deadline,
-        else the :class:`TdxError` of the failed try.
+        Busy, interrupted and timed-out tries are repeated after 0.5 s doubling to 8 s, until
+        ``timeout_s``; a host failure is repeated once, a rival writer's interference twice.
+        Callers with equal report data share one quote. Cancellation leaves a running try to its
+        thread, which still cleans up. Raises :class:`QuoteTimeoutError` naming the last cause at
+        the deadline, :class:`QuoteQueueError`, else the :class:`TdxError` of the failed try.
         """
         return (await self.parsed_quote(report_data, timeout_s=timeout_s)).raw
 
@@ -106,7 +118,8 @@ class QuoteReader:
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            raise self._out_of_time(timeout_s, flight.last_error) from (flight.last_error or error)
+            last = flight.last_error
+            raise QuoteTimeoutError(self._source.describe(), timeout_s, last) from (last or error)
         finally:
             flight.waiting -= 1
             if flight.waiting == 0:
@@ -116,10 +129,7 @@ class QuoteReader:
         flight = self._flights.get(report_data)
         if flight is None:
             if len(self._flights) >= MAX_WAITING:
-                where = self._tsm.describe("")
-                raise TsmBusyError(
-                    "queue at", where, f"{MAX_WAITING} quotes are already waited for"
-                )
+                raise QuoteQueueError(self._source.describe(), MAX_WAITING)
             flight = self._flights[report_data] = _Flight()
             # Awaited by every caller in parsed_quote; the last one to leave cancels it.
             flight.task = asyncio.create_task(self._take(report_data, flight))
@@ -137,17 +147,17 @@ class QuoteReader:
     async def _take(self, report_data: ReportData, flight: _Flight) -> Quote:
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE_SECONDS
-        host_failed = False
+        repeats = dict(REPEATS)
         while True:
             try:
                 return await loop.run_in_executor(self._thread, self._attempt, report_data)
-            except TsmHostError as error:
-                if host_failed:
-                    raise
-                host_failed = True
-                flight.last_error = error
             except RETRIED as error:
-                self.busy_tries += isinstance(error, TsmBusyError)
+                self.busy_tries += isinstance(error, BUSY)
+                flight.last_error = error
+            except tuple(REPEATS) as error:
+                if not repeats[type(error)]:
+                    raise
+                repeats[type(error)] -= 1
                 flight.last_error = error
             log.info("quote retried", pause_s=pause, cause=flight.last_error)
             await self._pause(pause)
@@ -156,21 +166,10 @@ class QuoteReader:
     def _attempt(self, report_data: ReportData) -> Quote:
         """One try, in the worker thread."""
         started = time.monotonic()
-        with TsmReport(self._tsm, sleep=self._thread_sleep) as report:
-            report.require_provider(self._provider)
-            quote = report.quote(report_data)
+        quote = self._source.take(report_data)
         self.quotes_taken += 1
         log.info("quote taken", seconds=round(time.monotonic() - started, 3), size=len(quote.raw))
         return quote
-
-    def _out_of_time(self, timeout_s: float, last: TsmError | None) -> TsmTimeoutError:
-        cause = f"; last cause: {last}" if last else ""
-        return TsmTimeoutError(
-            "take a quote through",
-            self._tsm.describe(""),
-            f"no quote within {timeout_s:g} s{cause}",
-            hint="the host makes one quote at a time and may be overloaded",
-        )
 
     async def aclose(self) -> None:
         """Drop all waiters and join the thread, which finishes the try it is in (up to 30 s)."""

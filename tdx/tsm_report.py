@@ -17,15 +17,15 @@ from contextlib import contextmanager
 from typing import Final, Self
 
 from secrecy.journal import get_logger
+from tdx.errno_meaning import tsm_error
 from tdx.errors import (
-    QuoteBindingError,
     TsmGenerationError,
     TsmHostError,
     TsmIoError,
     TsmProviderError,
-    tsm_error,
 )
-from tdx.quote import MAX_BYTES, MIN_BYTES, Quote, parse_quote
+from tdx.quote import MAX_BYTES, MIN_BYTES, Quote
+from tdx.quote_source import bound_quote
 from tdx.report_data import ReportData
 from tdx.tsm import TsmFilesystem
 
@@ -159,10 +159,31 @@ class TsmReport:
             path = self._tsm.describe(self.name, "outblob")
             problem = f"expected at least {min(MIN_BYTES.values())} bytes of quote, got {len(blob)}"
             raise TsmHostError("read", path, problem, hint=NO_QUOTE_HINT)
-        quote = parse_quote(blob)
-        if quote.body.report_data != report_data.value:
-            raise QuoteBindingError(expected=report_data.value, got=quote.body.report_data)
-        return quote
+        return bound_quote(blob, report_data)
+
+
+class TsmQuoteSource:
+    """Implements :class:`~tdx.quote_source.QuoteSource`: one new entry for each try."""
+
+    def __init__(
+        self,
+        tsm: TsmFilesystem,
+        *,
+        provider: str = PROVIDER_TDX,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._tsm = tsm
+        self._provider = provider
+        self._sleep = sleep
+
+    def describe(self) -> str:
+        return self._tsm.describe("")
+
+    def take(self, report_data: ReportData) -> Quote:
+        """See :class:`~tdx.quote_source.QuoteSource`. The kernel bounds the wait."""
+        with TsmReport(self._tsm, sleep=self._sleep) as report:
+            report.require_provider(self._provider)
+            return report.quote(report_data)
 
 
 def read_provider(tsm: TsmFilesystem) -> str:

@@ -16,7 +16,7 @@ from mocktee.tsm.process import TsmProcess
 from tdx.quote_reader import QuoteReader
 from tdx.report_data import ReportData
 from tdx.tsm import LinuxTsm, TsmFilesystem
-from tdx.tsm_report import read_provider, sweep_entries
+from tdx.tsm_report import TsmQuoteSource, read_provider, sweep_entries
 from tests.ports.fake_tsm import FakeTsm
 
 REPORT_DATA = slice(568, 632)  # in a version 4 quote
@@ -162,7 +162,7 @@ def test_a_limit_of_the_reader_is_too_big_not_cut(tsm: TsmFilesystem, entry: str
 
 
 async def test_reader_takes_a_quote_and_leaves_nothing(tsm: TsmFilesystem) -> None:
-    async with QuoteReader(tsm) as reader:
+    async with QuoteReader(TsmQuoteSource(tsm)) as reader:
         quote = await reader.quote(ReportData(DATA))
     assert quote[REPORT_DATA] == DATA
     assert reader.quotes_taken == 1

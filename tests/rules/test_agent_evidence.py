@@ -30,6 +30,7 @@ from tdx.eventlog import (
 from tdx.quote import parse_quote
 from tdx.quote_reader import QuoteReader
 from tdx.replay import replay
+from tdx.tsm_report import TsmQuoteSource
 from tests.ports.fake_registers import FakeRegisters
 from tests.ports.fake_tsm import FakeTsm, formed_quote
 
@@ -116,7 +117,7 @@ def test_a_boot_log_over_the_limit_is_refused(tmp_path: Path) -> None:
 def agent_on(
     tsm: FakeTsm, tmp_path: Path, writer: EventLogWriter | None, *, enabled: bool = True
 ) -> tuple[AttestationAgent, QuoteReader]:
-    reader = QuoteReader(tsm)
+    reader = QuoteReader(TsmQuoteSource(tsm))
     settings = MeasurementSettings(enabled, 17, writer)
     agent = AttestationAgent(reader, settings, ccel_path=tmp_path / "CCEL", quote_seconds=10)
     return agent, reader

@@ -11,17 +11,19 @@ import pytest
 from tdx.errors import (
     QuoteBindingError,
     QuoteFormatError,
+    QuoteQueueError,
+    QuoteTimeoutError,
     TsmBusyError,
     TsmError,
     TsmGenerationError,
     TsmHostError,
     TsmIoError,
     TsmProviderError,
-    TsmTimeoutError,
     TsmUnavailableError,
 )
 from tdx.quote_reader import MAX_WAITING, QuoteReader
 from tdx.report_data import ReportData
+from tdx.tsm_report import TsmQuoteSource
 from tests.ports.fake_tsm import Entry, FakeTsm, formed_quote
 
 DATA = ReportData(bytes(range(64)))
@@ -39,7 +41,8 @@ class Pauses:
 
 
 def reader_of(tsm: FakeTsm, pauses: Pauses | None = None) -> QuoteReader:
-    return QuoteReader(tsm, pause=pauses or Pauses(), thread_sleep=lambda _seconds: None)
+    source = TsmQuoteSource(tsm, sleep=lambda _seconds: None)
+    return QuoteReader(source, pause=pauses or Pauses())
 
 
 def assert_clean(tsm: FakeTsm) -> None:
@@ -106,8 +109,8 @@ async def test_the_deadline_names_the_last_cause() -> None:
     async def pause(_seconds: float) -> None:
         await asyncio.sleep(0.001)
 
-    async with QuoteReader(tsm, pause=pause) as reader:
-        with pytest.raises(TsmTimeoutError, match="EBUSY") as caught:
+    async with QuoteReader(TsmQuoteSource(tsm), pause=pause) as reader:
+        with pytest.raises(QuoteTimeoutError, match="EBUSY") as caught:
             await reader.quote(DATA, timeout_s=0.05)
     assert isinstance(caught.value.__cause__, TsmBusyError)
     assert_clean(tsm)
@@ -265,7 +268,7 @@ async def test_the_queue_is_bounded() -> None:
         asyncio.create_task(reader.quote(ReportData.padded(b"%d" % n))) for n in range(MAX_WAITING)
     ]
     await asyncio.to_thread(_wait, tsm.reading)
-    with pytest.raises(TsmBusyError, match="already waited for"):
+    with pytest.raises(QuoteQueueError, match="already waited for"):
         await reader.quote(DATA)
     for task in tasks:
         task.cancel()

@@ -158,7 +158,7 @@ async def test_runtime_data_over_64_bytes(caller: Caller) -> None:
         ({"kind": "truncated", "length": 1500}, "signature data at byte"),
         ({"kind": "stale"}, "another or an older quote"),
         ({"kind": "wrong_report_data"}, "another or an older quote"),
-        ({"kind": "generation_race"}, "expected generation 1, got"),
+        ({"kind": "generation_race", "count": 3}, "expected generation 1, got"),
         ({"kind": "wrong_provider"}, "expected provider 'tdx_guest', got 'sev_guest'"),
         ({"kind": "no_provider"}, "no provider"),
         ({"kind": "no_memory"}, "ENOMEM"),
