@@ -1,12 +1,13 @@
 # Two commands matter: `make demo` and `make test`. Both install what they need.
 PY := .venv/bin/python
 
-.PHONY: demo test setup bench lock protos clean
+.PHONY: demo test fuzz setup bench lock protos clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   the main job on a local mock TEE, told as a story (under 30 s)"
 	@echo "make test   format, lint, types, spelling, layering and every test"
+	@echo "make fuzz   damage recorded quotes and logs for ten minutes (FUZZ='--seconds N --seed N')"
 	@echo "make bench  measure; prints the figures of docs/performance.md"
 	@echo "make lock   resolve requirements/*.txt again"
 	@echo "make protos generate protos/*_pb2.py from the .proto files"
@@ -19,6 +20,9 @@ demo: setup
 
 test: setup
 	@$(PY) -m pytest
+
+fuzz: setup
+	@$(PY) -m tests.fuzz $(FUZZ)
 
 bench: setup
 	@$(PY) -m bench

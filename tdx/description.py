@@ -124,14 +124,11 @@ def _certification(found: Certification) -> dict[str, Described]:
 
 def _chain(pem: bytes) -> dict[str, Described]:
     """What the certificates say. One that does not parse is shown as a problem, not refused."""
+    described: list[Described] = []
     try:
         chain = load_chain(pem)
         described = [_certificate(certificate) for certificate in chain]
-        leaf = chain[0]
-    except (CertificateFormatError, ValueError, IndexError) as error:
-        return {"certificates": [], "problem": str(error)[:200]}
-    try:
-        return {"certificates": described, "pck": _pck(leaf)}
+        return {"certificates": described, "pck": _pck(chain[0])}
     except CertificateFormatError as error:
         return {"certificates": described, "problem": error.problem}
 

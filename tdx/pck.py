@@ -42,22 +42,38 @@ class PckExtension:
 
 
 def load_chain(pem: bytes) -> list[x509.Certificate]:
-    """Return the certificates of a PEM chain in its order, at most eight.
+    """Return the certificates of a PEM chain in its order, at least one and at most eight.
 
-    Raises :class:`CertificateFormatError`.
+    Raises :class:`CertificateFormatError`. What it returns has names, dates, extensions and keys
+    that parse: the library reads them when they are asked for, so all are asked for here.
     """
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     count = pem.count(b"-----BEGIN CERTIFICATE-----")
     if count > MAX_CERTIFICATES:
         raise CertificateFormatError("chain", f"{count} certificates, expected at most 8")
+    # TypeError: names whose ASN.1 type does not go with their identifier.
+    problems = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion,
+                x509.DuplicateExtension, x509.UnsupportedGeneralNameType)  # fmt: skip
     try:
         with warnings.catch_warnings():
             # A library's opinion of odd serial numbers is no line for an operator's terminal.
             warnings.simplefilter("ignore")
-            return x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion) as error:
+            chain = x509.load_pem_x509_certificates(pem)
+            for certificate in chain:
+                _touch(certificate)
+    except problems as error:
         raise CertificateFormatError("chain", str(error)[:200]) from error
+    return chain
+
+
+def _touch(certificate: x509.Certificate) -> None:
+    names = (certificate.subject, certificate.issuer)
+    dates = (certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+    del names, dates
+    len(certificate.extensions)
+    certificate.public_key()
 
 
 def pck_extension(leaf: x509.Certificate) -> PckExtension:
@@ -66,7 +82,7 @@ def pck_extension(leaf: x509.Certificate) -> PckExtension:
 
     try:
         found = leaf.extensions.get_extension_for_oid(x509.ObjectIdentifier(SGX_EXTENSION))
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except x509.ExtensionNotFound as error:
         raise CertificateFormatError("SGX extension", str(error)[:200]) from error
     return parse_pck_extension(found.value.public_bytes())
 
