@@ -1,9 +1,11 @@
-"""Opening the one kind of JWE that a Key Broker Service sends.
+"""Opening the two kinds of JWE that a Key Broker Service sends.
 
 Flattened JSON serialisation of RFC 7516 7.2.2 as KBS protocol 0.2.0 and later use it: A256GCM
-content, a single recipient, everything in the protected header. Parsing, which needs no key and
-may say what is wrong, is apart from opening, which fails in one way only. Whatever the KBS never
-sends (``crit``, ``zip``, ``apu``, ``apv``, unprotected headers, ``aad``) is refused.
+content, a single recipient, everything in the protected header. And what protocol 0.1.x calls by
+the same name: the header's JSON text itself, the tag at the end of the ciphertext, nothing
+authenticated beside it, and ``RSA1_5`` only. Parsing, which needs no key and may say what is
+wrong, is apart from opening, which fails in one way only. Whatever the KBS never sends (``crit``,
+``zip``, ``apu``, ``apv``, unprotected headers, ``aad``) is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kbs.errors import JweError, JweFormatError
 from kbs.peer_json import PeerTextError, decode_base64url, decode_object
-from kbs.tee_key import TeeKey
+from kbs.tee_key import ML_KEM_768, RSA1_5, TeeKey
 from secrecy import Secret
 
 A256GCM: Final = "A256GCM"
@@ -58,23 +60,44 @@ def parse_jwe(body: bytes) -> JweEnvelope:
     protected = _text(members, "protected")
     if len(protected) > MAX_PROTECTED_CHARACTERS:
         raise JweFormatError("the protected header is too long")
-    alg, epk = _parse_header(_decode("protected", protected))
+    # kbs-types up to 0.7: a base64url text cannot begin with a brace.
+    legacy = protected.startswith("{")
+    # A lone surrogate, which JSON can spell, is then found to be no UTF-8.
+    text = protected.encode("utf-8", "surrogatepass") if legacy else _decode("protected", protected)
+    alg, epk = _parse_header(text)
+    ciphertext, tag = _legacy_content(members, alg) if legacy else _content(members)
     envelope = JweEnvelope(
         alg=alg,
         epk=epk,
         encrypted_key=_decode("encrypted_key", _text(members, "encrypted_key")),
         iv=_decode("iv", _text(members, "iv")),
-        ciphertext=_decode("ciphertext", _text(members, "ciphertext")),
-        tag=_decode("tag", _text(members, "tag")),
+        ciphertext=ciphertext,
+        tag=tag,
         # RFC 7516 5.2 step 15: the header's text as received. The reference client re-serialises
         # the header instead and so fails on servers that order its members differently.
-        additional_data=protected.encode("ascii"),
+        additional_data=b"" if legacy else protected.encode("ascii"),
     )
     if len(envelope.iv) != IV_BYTES or len(envelope.tag) != TAG_BYTES:
         raise JweFormatError(f"expected an iv of {IV_BYTES} bytes and a tag of {TAG_BYTES}")
     if len(envelope.encrypted_key) > MAX_ENCRYPTED_KEY_BYTES:
         raise JweFormatError("the encrypted key is too long")
     return envelope
+
+
+def _content(members: dict[str, object]) -> tuple[bytes, bytes]:
+    return (
+        _decode("ciphertext", _text(members, "ciphertext")),
+        _decode("tag", _text(members, "tag")),
+    )
+
+
+def _legacy_content(members: dict[str, object], alg: str) -> tuple[bytes, bytes]:
+    if alg != RSA1_5:
+        raise JweFormatError(f"the form of protocol 0.1 goes with {RSA1_5} only")
+    if _text(members, "tag"):
+        raise JweFormatError("the form of protocol 0.1 has its tag in the ciphertext")
+    sealed = _decode("ciphertext", _text(members, "ciphertext"))
+    return sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
 
 
 def open_jwe(envelope: JweEnvelope, key: TeeKey) -> Secret:
@@ -100,6 +123,8 @@ def _parse_header(text: bytes) -> tuple[str, dict[str, object] | None]:
     alg, enc, epk = header.get("alg"), header.get("enc"), header.get("epk")
     if not isinstance(alg, str):
         raise JweFormatError("the header has no alg")
+    if alg == ML_KEM_768:
+        raise JweFormatError(f"{ML_KEM_768} is experimental in the KBS and absent here")
     if enc != A256GCM:
         raise JweFormatError(f"enc must be {A256GCM}")
     if epk is not None and not isinstance(epk, dict):

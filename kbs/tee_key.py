@@ -1,12 +1,13 @@
 """The ephemeral TEE key of one attested session: made here, bound by a quote, never stored.
 
 Owns key generation, the public form that enters the handshake, the PEM form that the attestation
-agent hands to the data hub, and unwrapping of content keys (RFC 7518 4.3 and 4.6). The envelope
-around a wrapped key is the business of :mod:`kbs.jwe`.
+agent hands to the data hub, and unwrapping of content keys (RFC 7518 4.2, 4.3 and 4.6). The
+envelope around a wrapped key is the business of :mod:`kbs.jwe`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -29,6 +30,8 @@ from secrecy import Secret
 
 ECDH_ES_A256KW: Final = "ECDH-ES+A256KW"
 RSA_OAEP_256: Final = "RSA-OAEP-256"
+RSA1_5: Final = "RSA1_5"
+ML_KEM_768: Final = "ML-KEM-768+A192KW"
 
 CEK_BYTES: Final = 32  # A256GCM
 WRAPPED_CEK_BYTES: Final = CEK_BYTES + 8  # RFC 3394 adds one block
@@ -49,22 +52,50 @@ _OAEP: Final = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), labe
 
 
 class TeeKeyAlgorithm(StrEnum):
-    """Kinds of TEE key, under the names of the reference's ``tee_key_algorithm`` setting."""
+    """Kinds of TEE key, under the names of the reference's ``tee_key_algorithm`` setting.
+
+    ``RSA1_5`` is the only kind that KBS protocols 0.1.0 and 0.1.1 know, and deprecated since.
+    """
 
     EC_P256 = "ECDH-ES+A256KW-P256"
     EC_P521 = "ECDH-ES+A256KW-P521"
     RSA_OAEP_256 = "RSA-OAEP-256"
+    RSA1_5 = "RSA1_5"
+
+    @classmethod
+    def named(cls, name: str) -> TeeKeyAlgorithm:
+        """Return the kind of that name. Raises :class:`~kbs.errors.TeeKeyError`."""
+        if name == ML_KEM_768:
+            raise TeeKeyError(f"{ML_KEM_768} is experimental in the KBS and absent here")
+        try:
+            return cls(name)
+        except ValueError:
+            raise TeeKeyError(f"kind of key {name[:40]!r} is unknown") from None
 
 
 class TeeKey:
     """A private key that lives as long as its session. Prints as its kind only."""
 
-    __slots__ = ("_private", "algorithm")
+    __slots__ = ("_header_algorithms", "_private", "algorithm")
 
-    def __init__(self, private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
-        """Take over ``private``. Raises :class:`~kbs.errors.TeeKeyError` for another kind."""
-        self.algorithm = _algorithm_of(private)
+    def __init__(
+        self,
+        private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+        algorithm: TeeKeyAlgorithm | None = None,
+    ) -> None:
+        """Take over ``private``. Raises :class:`~kbs.errors.TeeKeyError` for another kind.
+
+        ``algorithm`` is for RSA, whose key does not tell the padding. Without it the key opens
+        both, as the reference's keys do.
+        """
+        inferred = _algorithm_of(private)
         self._private = private
+        self.algorithm = inferred if algorithm is None else algorithm
+        self._header_algorithms = (
+            (RSA_OAEP_256, RSA1_5)
+            if algorithm is None and isinstance(private, rsa.RSAPrivateKey)
+            else (_HEADER_ALGORITHMS[self.algorithm],)
+        )
 
     @classmethod
     def generate(cls, algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256) -> TeeKey:
@@ -74,12 +105,15 @@ class TeeKey:
                 return cls(ec.generate_private_key(ec.SECP256R1()))
             case TeeKeyAlgorithm.EC_P521:
                 return cls(ec.generate_private_key(ec.SECP521R1()))
-            case TeeKeyAlgorithm.RSA_OAEP_256:
-                return cls(rsa.generate_private_key(65537, RSA_BITS))
+            case TeeKeyAlgorithm.RSA_OAEP_256 | TeeKeyAlgorithm.RSA1_5:
+                return cls(rsa.generate_private_key(65537, RSA_BITS), algorithm)
 
     @classmethod
     def from_pem(cls, pem: Secret) -> TeeKey:
-        """Read the PEM form of :meth:`to_pem`. Raises :class:`~kbs.errors.TeeKeyError`."""
+        """Read the PEM form of :meth:`to_pem`. Raises :class:`~kbs.errors.TeeKeyError`.
+
+        The PEM of an RSA key does not say its padding: such a key opens either.
+        """
         if len(pem) > MAX_PEM_BYTES:
             raise TeeKeyError(f"the PEM is longer than {MAX_PEM_BYTES} bytes")
         try:
@@ -101,7 +135,7 @@ class TeeKey:
         return Secret(self._private.private_bytes(Encoding.PEM, form, NoEncryption()))
 
     def public_jwk(self) -> dict[str, str]:
-        """Return the ``tee-pubkey`` of KBS protocol 0.4.0.
+        """Return the ``tee-pubkey`` of the KBS protocol.
 
         Exactly these members: the KBS re-serialises what it knows before hashing, so any other
         member would break the binding between key and quote.
@@ -111,7 +145,7 @@ class TeeKey:
             rsa_numbers = public.public_numbers()
             return {
                 "kty": "RSA",
-                "alg": RSA_OAEP_256,
+                "alg": _HEADER_ALGORITHMS[self.algorithm],
                 "n": encode_base64url(_big_endian(rsa_numbers.n)),
                 "e": encode_base64url(_big_endian(rsa_numbers.e)),
             }
@@ -129,19 +163,34 @@ class TeeKey:
         """Return the content key that was wrapped for this key, 32 bytes.
 
         ``alg`` and ``epk`` come from the protected header. Raises :class:`~kbs.errors.JweError`,
-        always the same one, whatever failed.
+        always the same one, whatever failed. With ``RSA1_5`` a key that cannot be unwrapped is
+        answered with a random one, so that only the authentication tag fails.
         """
+        if alg not in self._header_algorithms:
+            raise JweError
         private = self._private
-        if isinstance(private, rsa.RSAPrivateKey):
-            content_key = _unwrap_oaep(private, alg, encrypted_key)
+        if not isinstance(private, rsa.RSAPrivateKey):
+            content_key = _unwrap_ecdh(private, epk, encrypted_key)
+        elif len(encrypted_key) != (private.key_size + 7) // 8:
+            raise JweError
+        elif alg == RSA1_5:
+            content_key = _unwrap_pkcs1(private, encrypted_key)
         else:
-            content_key = _unwrap_ecdh(private, alg, epk, encrypted_key)
+            content_key = _unwrap_oaep(private, encrypted_key)
         if len(content_key) != CEK_BYTES:
             raise JweError
         return content_key
 
     def __repr__(self) -> str:
         return f"TeeKey({self.algorithm.value})"
+
+
+_HEADER_ALGORITHMS: Final = {
+    TeeKeyAlgorithm.EC_P256: ECDH_ES_A256KW,
+    TeeKeyAlgorithm.EC_P521: ECDH_ES_A256KW,
+    TeeKeyAlgorithm.RSA_OAEP_256: RSA_OAEP_256,
+    TeeKeyAlgorithm.RSA1_5: RSA1_5,
+}
 
 
 def _algorithm_of(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> TeeKeyAlgorithm:
@@ -158,9 +207,21 @@ def _algorithm_of(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> Te
             raise TeeKeyError(f"curve {other} is not supported")
 
 
-def _unwrap_oaep(private: rsa.RSAPrivateKey, alg: str, encrypted_key: bytes) -> bytes:
-    if alg != RSA_OAEP_256 or len(encrypted_key) != (private.key_size + 7) // 8:
-        raise JweError
+def _unwrap_pkcs1(private: rsa.RSAPrivateKey, encrypted_key: bytes) -> bytes:
+    """RFC 7518 4.2, without telling anybody whether the padding was right (RFC 7516 11.5).
+
+    The substitute is made before the outcome is known. OpenSSL from 3.2 on does the same within
+    (implicit rejection): bad padding there yields random bytes of a random length.
+    """
+    substitute = os.urandom(CEK_BYTES)
+    try:
+        content_key = private.decrypt(encrypted_key, padding.PKCS1v15())
+    except ValueError:
+        return substitute
+    return content_key if len(content_key) == CEK_BYTES else substitute
+
+
+def _unwrap_oaep(private: rsa.RSAPrivateKey, encrypted_key: bytes) -> bytes:
     try:
         return private.decrypt(encrypted_key, _OAEP)
     except ValueError:
@@ -169,12 +230,11 @@ def _unwrap_oaep(private: rsa.RSAPrivateKey, alg: str, encrypted_key: bytes) -> 
 
 def _unwrap_ecdh(
     private: ec.EllipticCurvePrivateKey,
-    alg: str,
     epk: Mapping[str, object] | None,
     encrypted_key: bytes,
 ) -> bytes:
     """RFC 7518 4.6: ECDH-ES, one round of Concat KDF, then RFC 3394 unwrap."""
-    if alg != ECDH_ES_A256KW or epk is None or len(encrypted_key) != WRAPPED_CEK_BYTES:
+    if epk is None or len(encrypted_key) != WRAPPED_CEK_BYTES:
         raise JweError
     try:
         shared = private.exchange(ec.ECDH(), _public_point(private.curve, epk))

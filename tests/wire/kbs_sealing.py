@@ -34,7 +34,7 @@ def seal(
     """Seal for a public JWK; ``header`` adds or replaces protected members."""
     cek = os.urandom(32) if content_key is None else content_key
     if tee_pubkey["kty"] == "RSA":
-        protected: dict[str, object] = {"alg": "RSA-OAEP-256", "enc": "A256GCM"}
+        protected: dict[str, object] = {"alg": tee_pubkey["alg"], "enc": "A256GCM"}
         wrapped = _wrap_rsa(tee_pubkey, cek)
     else:
         wrapped, epk = _wrap_ec(tee_pubkey, cek)
@@ -52,10 +52,27 @@ def seal(
     }
 
 
+def seal_legacy(
+    tee_pubkey: Mapping[str, str], plaintext: bytes, *, content_key: bytes | None = None
+) -> dict[str, str]:
+    """Seal as a KBS of protocol 0.1.x: header as JSON text, tag in the ciphertext, no AAD."""
+    cek = os.urandom(32) if content_key is None else content_key
+    iv = os.urandom(12)
+    return {
+        "protected": '{"alg":"RSA1_5","enc":"A256GCM"}',
+        "encrypted_key": b64u(_wrap_rsa(tee_pubkey, cek)),
+        "iv": b64u(iv),
+        "ciphertext": b64u(AESGCM(cek).encrypt(iv, plaintext, None)),
+        "tag": "",
+    }
+
+
 def _wrap_rsa(jwk: Mapping[str, str], cek: bytes) -> bytes:
     numbers = rsa.RSAPublicNumbers(
         int.from_bytes(unb64u(jwk["e"]), "big"), int.from_bytes(unb64u(jwk["n"]), "big")
     )
+    if jwk["alg"] == "RSA1_5":
+        return numbers.public_key().encrypt(cek, padding.PKCS1v15())
     oaep = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
     return numbers.public_key().encrypt(cek, oaep)
 
