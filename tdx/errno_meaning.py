@@ -54,7 +54,7 @@ _BY_ERRNO: dict[int, tuple[type[TsmError], str]] = {
     ),
     errno.EIO: (TsmHostError, "the host or the TDX module refused; look at the host's QGS log"),
     errno.EFBIG: (TsmHostError, "the blob is larger than the interface allows"),
-    errno.EINVAL: (TsmIoError, "report data must be exactly 64 bytes"),
+    errno.EINVAL: (TsmIoError, "report data must be exactly 64 bytes, a level at most 3"),
 }
 
 

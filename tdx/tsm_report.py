@@ -34,6 +34,7 @@ log = get_logger("tdx")
 PREFIX: Final = "cguest-"
 PROVIDER_TDX: Final = "tdx_guest"
 TEXT_BYTES: Final = 4096  # text attributes are at most one page
+MAX_AUXILIARY_BYTES: Final = 1024 * 1024  # certificate tables have some 10 KiB
 NAME_ATTEMPTS: Final = 8
 RMDIR_ATTEMPTS: Final = 5
 STORE_POLLS: Final = 50
@@ -47,6 +48,7 @@ class TsmReport:
     def __init__(self, tsm: TsmFilesystem, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._tsm = tsm
         self._sleep = sleep
+        self._stores = 0  # ours, as generation must count them
         self.name = ""
 
     def __enter__(self) -> Self:
@@ -119,6 +121,26 @@ class TsmReport:
         path = self._tsm.describe(self.name, "generation")
         return TsmGenerationError(path, expected=str(expected), got=str(got))
 
+    def _write(self, attribute: str, content: bytes) -> None:
+        with self._step("write", attribute):
+            count = self._tsm.write(self.name, attribute, content)
+        if count != len(content):
+            path = self._tsm.describe(self.name, attribute)
+            problem = f"expected {len(content)} bytes to be taken, got {count}"
+            raise TsmIoError("write", path, problem)
+
+    def _counted(self) -> int:
+        """Wait until our last store is counted; return the counter, which then is the stores'."""
+        self._stores += 1
+        for _ in range(STORE_POLLS):
+            after = self.generation()
+            if after == self._stores:
+                return after
+            if after != self._stores - 1:
+                break
+            self._sleep(STORE_POLL_SECONDS)
+        raise self._wrong_generation(self._stores, self.generation())
+
     def store(self, report_data: ReportData) -> int:
         """Write the report data once and wait until the store is counted. Return generation.
 
@@ -126,21 +148,50 @@ class TsmReport:
         counter is the only witness.
         """
         before = self.generation()
-        if before != 0:
-            raise self._wrong_generation(0, before)
-        with self._step("write", "inblob"):
-            count = self._tsm.write(self.name, "inblob", report_data.value)
-        if count != len(report_data.value):
-            path = self._tsm.describe(self.name, "inblob")
-            raise TsmIoError("write", path, f"expected 64 bytes to be taken, got {count}")
-        for _ in range(STORE_POLLS):
-            after = self.generation()
-            if after == before + 1:
-                return after
-            if after != before:
-                break
-            self._sleep(STORE_POLL_SECONDS)
-        raise self._wrong_generation(before + 1, self.generation())
+        if before != self._stores:
+            raise self._wrong_generation(self._stores, before)
+        self._write("inblob", report_data.value)
+        return self._counted()
+
+    def privilege_floor(self) -> int | None:
+        """Return the lowest level that :meth:`set_privilege` takes; None: there are no levels."""
+        blob = self._optional("privlevel_floor", TEXT_BYTES)
+        if blob is None:
+            return None
+        text = blob.decode("ascii", "replace").removesuffix("\n")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 3):
+            path = self._tsm.describe(self.name, "privlevel_floor")
+            raise TsmIoError("read", path, f"expected a level, got {text[:32]!r}")
+        return int(text)
+
+    def set_privilege(self, level: int) -> None:
+        """Ask for the report of a privilege level (VMPL). Counts as a store.
+
+        Only providers with :meth:`privilege_floor` have levels. Raises :class:`TsmError`, with
+        EINVAL for a level outside floor to 3.
+        """
+        self._write("privlevel", b"%d\n" % level)
+        self._counted()
+
+    def certificates(self) -> bytes | None:
+        """Return ``auxblob``, the certificates that belong to the report; None: not offered."""
+        return self._optional("auxblob", MAX_AUXILIARY_BYTES)
+
+    def manifest(self) -> bytes | None:
+        """Return ``manifestblob``, the services behind the report; None: not offered."""
+        return self._optional("manifestblob", MAX_AUXILIARY_BYTES)
+
+    def _optional(self, attribute: str, limit: int) -> bytes | None:
+        """Read an attribute that some providers lack. As a quote, it may be made by reading it."""
+        try:
+            return self._tsm.read(self.name, attribute, limit)
+        except FileNotFoundError:
+            # Absent only if the entry itself is still there; otherwise that is the error.
+            self.generation()
+            return None
+        except OSError as error:
+            path = self._tsm.describe(self.name, attribute)
+            raise tsm_error("read", path, error) from error
 
     def quote(self, report_data: ReportData) -> Quote:
         """Take a quote bound to ``report_data``: write, read, and all the checks.

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 
 INBLOB_LIMIT = 64
 MODES = {"inblob": "w", "outblob": "r", "generation": "r", "provider": "r"}
+# What the provider of AMD SEV-SNP has besides; texts that are stored count as a write.
+LEVEL_MODES = {"auxblob": "r", "manifestblob": "r", "privlevel": "w", "privlevel_floor": "r"}
+FLOOR, HIGHEST = 1, 3
 PEM = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n" * 3
 
 
@@ -50,6 +53,7 @@ class FakeTsm:
     making: Callable[[str, Entry], None] = lambda _name, _entry: None
     generation_text: Callable[[int], bytes] = lambda value: b"%d\n" % value
     quotes_made: int = 0
+    levels: bool = False  # whether the provider has privilege levels and certificates
 
     def __post_init__(self) -> None:
         self.lock = threading.Lock()
@@ -96,6 +100,11 @@ class FakeTsm:
     def write(self, entry: str, attribute: str, content: bytes) -> int:
         self._count(f"write {attribute}")
         state = self._open(entry, attribute, "w")
+        if attribute == "privlevel":
+            if not (content.strip().isdigit() and FLOOR <= int(content) <= HIGHEST):
+                self._raise(errno.EINVAL)
+            state.generation += 1
+            return len(content)
         # A write past the limit is refused, and the close then stores what was taken: nothing.
         state.inblob = content if len(content) <= INBLOB_LIMIT else b""
         state.generation += 1
@@ -110,6 +119,11 @@ class FakeTsm:
             content = self.provider
         elif attribute == "generation":
             content = self.generation_text(state.generation)
+        elif attribute == "privlevel_floor":
+            content = b"%d\n" % FLOOR
+        elif attribute in {"auxblob", "manifestblob"}:
+            self._quote(entry, state)
+            content = f"{attribute} of ".encode() + state.inblob
         else:
             content = self._quote(entry, state)
         if len(content) > limit:
@@ -121,9 +135,10 @@ class FakeTsm:
 
     def _open(self, entry: str, attribute: str, direction: str) -> Entry:
         state = self._entry(entry)
-        if attribute not in MODES:
+        modes = MODES | LEVEL_MODES if self.levels else MODES
+        if attribute not in modes:
             self._raise(errno.ENOENT)
-        if MODES[attribute] != direction:
+        if modes[attribute] != direction:
             self._raise(errno.EACCES)
         return state
 
