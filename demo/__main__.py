@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
@@ -64,6 +65,9 @@ async def interruptible() -> bool:
 
 
 def main() -> int:
+    if os.geteuid() != 0:
+        print("the demo mounts file systems: run it as root, or with `make demo`", file=sys.stderr)
+        return 1
     try:
         return 0 if asyncio.run(interruptible()) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
