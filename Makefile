@@ -1,5 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Both install what they need.
 PY := .venv/bin/python
+# Mounting needs root. Another user gets a namespace in which it is root, where the kernel allows.
+AS_ROOT := $(shell test "$$(id -u)" = 0 || echo unshare --user --map-root-user --mount)
 
 .PHONY: demo test fuzz setup bench lock protos clean
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ setup:
 	@tools/setup.sh
 
 demo: setup
-	@$(PY) -m demo
+	@$(AS_ROOT) $(PY) -m demo
 
 test: setup
 	@$(PY) -m pytest
@@ -25,7 +27,7 @@ fuzz: setup
 	@$(PY) -m tests.fuzz $(FUZZ)
 
 bench: setup
-	@$(PY) -m bench
+	@$(AS_ROOT) $(PY) -m bench
 
 protos: setup
 	@$(PY) protos/generate.py
