@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cguest.commands import attestation, doctor, mounts, quotes, secrets
+from cguest.commands import (
+    attestation,
+    doctor,
+    explaining,
+    mounts,
+    quotes,
+    references,
+    secrets,
+)
 from cguest.commands.registry import add_verb
 from cguest.connection import RefusedError
 from cguest.outcome import Exit
@@ -17,7 +25,7 @@ from cguest.sockets import resolve
 from secrecy.journal import configure_logging
 
 NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
-TOP = (*attestation.TOP, *doctor.TOP)
+TOP = (*attestation.TOP, *explaining.TOP, *references.TOP, *doctor.TOP)
 EPILOG = """\
 exit codes:
   0  it holds, or it was done
@@ -27,7 +35,7 @@ exit codes:
 
 examples:
   cguest doctor
-  cguest attest
+  cguest attest --explain
   cguest resource get kbs:///default/key/1 > key
   cguest -o json mount list
 """

@@ -5,6 +5,11 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
+from cguest.commands.explaining import (
+    add_attest_arguments,
+    attest_explained,
+    wants_explanation,
+)
 from cguest.commands.registry import Noun, Verb
 from cguest.connection import CommandError, RefusedError, connect
 from cguest.outcome import Exit, Outcome, Value
@@ -34,6 +39,8 @@ def session_data(status: cguest_pb2.AttestationStatus) -> dict[str, Value]:
 
 
 async def attest(args: argparse.Namespace, targets: Targets) -> Outcome:
+    if wants_explanation(args):
+        return await attest_explained(args, targets)
     async with connect(targets.agent, "attestation agent") as client:
         status = await AttestationStatusStub(client).attest(
             force=args.force, timeout_s=args.timeout
@@ -88,6 +95,7 @@ async def extend_measurement(args: argparse.Namespace, targets: Targets) -> Outc
 
 def _attest_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="take a new quote even if attested")
+    add_attest_arguments(parser)
 
 
 def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +122,8 @@ TOP = (
         "attest to the key broker and show the session",
         attest,
         _attest_arguments,
-        "Uses the present session if it is still good. Exit code 1: the key broker refused.",
+        "Uses the present session if it is still good. Exit code 1: the key broker refused.\n"
+        "example: cguest attest --explain --save ticket-4711",
     ),
 )
 NOUNS = (

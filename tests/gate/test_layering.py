@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 EVERYTHING = {
-    "agent", "bench", "cdh", "cguest", "cguestd", "demo", "kbs", "lifecycle", "mocktee",
+    "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "kbs", "lifecycle", "mocktee",
     "ossmount", "protos", "rest", "secrecy", "tdx", "tests", "ttrpc",
 }  # fmt: skip
 PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
@@ -26,8 +26,9 @@ ARROWS: dict[str, set[str]] = {
     "cdh": {"kbs", "protos", "ttrpc", "lifecycle", "secrecy"},
     "rest": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},
-    "cguest": {"protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
-    "cguestd": PRODUCT - {"cguest", "cguestd"},
+    "explain": {"tdx", "kbs", "secrecy"},
+    "cguest": {"explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
+    "cguestd": PRODUCT - {"cguest", "cguestd", "explain"},
     "mocktee": set(),
     "demo": EVERYTHING,
     "bench": EVERYTHING,
