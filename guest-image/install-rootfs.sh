@@ -9,7 +9,8 @@ set -eu
 mkdir -p "$1"
 root=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
-lib=opt/confidential-guest/lib
+home=opt/confidential-guest
+lib=$home/lib/python3.11/site-packages
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 pip="env -u PIP_USER PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pip --disable-pip-version-check -q"
@@ -24,14 +25,15 @@ rm -rf "$root/$lib/bin" # programs of dependencies; ours are written below
 # Compiled code that stays valid whatever the image builder does to modification times.
 .venv/bin/python -m compileall -q --invalidation-mode unchecked-hash -s "$root" "$root/$lib" || true
 
-# Debian's interpreter finds the library also in isolated mode, and so do the mount processes.
-site="$root/usr/lib/python3/dist-packages"
-mkdir -p "$site" "$root/usr/local/bin" "$root/usr/lib/systemd/system" \
+# A virtual environment on Debian's interpreter: what the image has in dist-packages does not mix in,
+# and mount processes, started with the same interpreter, find the same library.
+mkdir -p "$root/$home/bin" "$root/usr/local/bin" "$root/usr/lib/systemd/system" \
     "$root/etc/confidential-guest"
-echo "/$lib" > "$site/confidential-guest.pth"
+ln -sf /usr/bin/python3 "$root/$home/bin/python3"
+printf 'home = /usr/bin\ninclude-system-site-packages = false\n' > "$root/$home/pyvenv.cfg"
 launcher() {
     # An absolute interpreter (kata-agent's PATH is short) and no influence of the environment.
-    printf '#!/usr/bin/python3 -I\nimport sys\nfrom %s.__main__ import main\nsys.exit(main())\n' \
+    printf '#!/opt/confidential-guest/bin/python3 -I\nimport sys\nfrom %s.__main__ import main\nsys.exit(main())\n' \
         "$2" > "$root/usr/local/bin/$1"
     chmod 0755 "$root/usr/local/bin/$1"
 }

@@ -62,9 +62,9 @@ def test_installed_names_start(layer: Path, name: str) -> None:
 
 
 def test_mount_processes_are_found_and_the_harness_is_not(layer: Path) -> None:
-    script = "/usr/bin/python3 -I -c 'import ossmount.__main__, sys; print(ossmount.__file__)'"
+    script = "/opt/confidential-guest/bin/python3 -I -c 'import ossmount.__main__, sys; print(ossmount.__file__)'"
     done = inside(layer, script)
-    assert done.stdout.startswith("/opt/confidential-guest/lib/"), done.stderr
+    assert done.stdout.startswith("/opt/confidential-guest/lib/python3.11/"), done.stderr
     assert not list(layer.rglob("mocktee*"))
 
 
