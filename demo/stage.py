@@ -62,7 +62,7 @@ class Daemon:
         return self.process.pid
 
     @classmethod
-    async def start(cls, config: Path, folder: Path) -> Daemon:
+    async def start(cls, config: Path, folder: Path, *more: str) -> Daemon:
         """Raises ``TimeoutError`` or ``RuntimeError`` (with the log) if it does not get ready."""
         notify = folder / "notify.sock"
         notify.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ class Daemon:
             listener.bind(str(notify))
             listener.setblocking(False)
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "cguestd", "-c", str(config),
+                sys.executable, "-m", "cguestd", "-c", str(config), *more,
                 stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=out,
                 env={**os.environ, "NOTIFY_SOCKET": str(notify)},
             )  # fmt: skip
@@ -145,7 +145,7 @@ class Stage:
             run_folder = folder / "run"
             run_folder.mkdir()
             config = folder / "cguest.toml"
-            port = _free_port()
+            port = free_port()
             harness.write_config(
                 config,
                 run_folder,
@@ -191,7 +191,7 @@ class Stage:
         return await Client.connect(str(self.hub_socket), timeout_s=5.0)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -62,7 +62,8 @@ def test_installed_names_start(layer: Path, name: str) -> None:
 
 
 def test_mount_processes_are_found_and_the_harness_is_not(layer: Path) -> None:
-    script = "/opt/confidential-guest/bin/python3 -I -c 'import ossmount.__main__, sys; print(ossmount.__file__)'"
+    code = "import ossmount.__main__; print(ossmount.__file__)"
+    script = f"/opt/confidential-guest/bin/python3 -I -c '{code}'"
     done = inside(layer, script)
     assert done.stdout.startswith("/opt/confidential-guest/lib/python3.11/"), done.stderr
     assert not list(layer.rglob("mocktee*"))
