@@ -18,7 +18,16 @@ from agent.log_check import first_unexplained
 from agent.service import AgentServicer, StatusServicer
 from agent.tee import TdRegisters, TeeInterfaces, find_tee
 from agent.tokens import TokenIssuer
-from kbs import AttestedSession, InitData, KbsClient, KbsError, KbsTls, SessionKeeper
+from kbs import (
+    AttestedSession,
+    HoldOff,
+    HoldOffPolicy,
+    InitData,
+    KbsClient,
+    KbsError,
+    KbsTls,
+    SessionKeeper,
+)
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
 from tdx import QuoteReader, TdxError
@@ -130,7 +139,12 @@ async def _sessions(
         init_data=InitData(document.decode()) if document is not None else None,
     )
     await stack.enter_async_context(client)
-    return SessionKeeper(partial(client.handshake, AgentEvidence(agent)))
+    policy = HoldOffPolicy(config.hold_off_seconds, config.hold_off_max_seconds)
+    return SessionKeeper(
+        partial(client.handshake, AgentEvidence(agent)),
+        hold_off=HoldOff(policy),
+        start_spread_seconds=config.start_spread_seconds,
+    )
 
 
 async def _no_kbs() -> AttestedSession:

@@ -45,11 +45,19 @@ class QuoteSourceName(StrEnum):
 
 
 class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text."""
+    """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text.
+
+    The others are ours. After a failed handshake none is made for ``hold_off_seconds``, twice as
+    long after each further failure up to ``hold_off_max_seconds``, each +-50 %. The first
+    handshake waits a random part of ``start_spread_seconds``.
+    """
 
     url: Url
     cert: str | None = None
     tee_key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256
+    hold_off_seconds: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.0
+    hold_off_max_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
+    start_spread_seconds: Annotated[float, msgspec.Meta(ge=0, le=40)] = 0.2
 
 
 class CocoAsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

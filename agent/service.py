@@ -17,6 +17,7 @@ from agent.errors import AgentError
 from agent.tokens import TokenIssuer
 from kbs import (
     HandshakeFailure,
+    HandshakeHeldError,
     KbsError,
     KbsRefusedError,
     KbsTimeoutError,
@@ -119,7 +120,9 @@ class StatusServicer:
     async def attest(
         self, request: cguest_pb2.AttestRequest, _context: CallContext
     ) -> cguest_pb2.AttestationStatus:
-        """Make sure of a session; with ``force``, of a new one."""
+        """Make sure of a session; with ``force``, of a new one, without waiting out failures."""
+        if request.force:
+            self._sessions.release_hold(also_refusals=True)
         present = self._sessions.current if request.force else None
         try:
             await self._sessions.session(refused=present)
@@ -166,7 +169,7 @@ def _failing_as(text: str) -> Iterator[None]:
 
 def _status_error(code: Code, text: str, error: Exception) -> StatusError:
     log.warning("request failed", answer=text, cause=error)
-    refused = isinstance(error, KbsRefusedError) and error.decided
+    refused = isinstance(error, KbsError) and error.decided
     return StatusError(code, f"{text}: {_one_line(str(error))}", refused=refused)
 
 
@@ -177,9 +180,9 @@ def _one_line(text: str) -> str:
 def _code_of(error: Exception) -> Code:
     """The code of our own services, which tells refused from out of order."""
     match error:
-        case KbsRefusedError():
+        case KbsRefusedError() | HandshakeHeldError(decided=True):
             return Code.PERMISSION_DENIED
-        case KbsUnreachableError() | KbsTlsError() | KbsTimeoutError():
+        case HandshakeHeldError() | KbsUnreachableError() | KbsTlsError() | KbsTimeoutError():
             return Code.UNAVAILABLE
         case _:
             return Code.INTERNAL

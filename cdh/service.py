@@ -24,7 +24,7 @@ from cdh.errors import (
 )
 from cdh.hub import ConfidentialDataHub
 from cdh.mounts.spec import MountRequest
-from kbs import KbsError, KbsRefusedError
+from kbs import KbsError
 from protos import api_pb2, cguest_pb2, keyprovider_pb2, services, tables
 from secrecy.journal import get_logger
 from ttrpc import CallContext, Code, Method, ServiceTable, StatusError, unsupported
@@ -45,7 +45,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether somebody who may decide said no, as opposed to a failure on the way."""
     if isinstance(error, AgentRefusedError):
         return error.refused
-    if isinstance(error, KbsRefusedError):
+    if isinstance(error, KbsError):
         return error.decided
     if isinstance(error, MountFailedError):
         return error.kind == "credentials"

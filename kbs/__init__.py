@@ -14,6 +14,7 @@ from kbs.errors import (
     AnswerTooLongError,
     AttestationRefusedError,
     EvidenceTimeoutError,
+    HandshakeHeldError,
     HandshakeOrderError,
     JweError,
     JweFormatError,
@@ -29,12 +30,14 @@ from kbs.errors import (
     ResourceMissingError,
     ResourceTooLargeError,
     ResourceUriError,
+    SessionTimeoutError,
     TeeKeyError,
     TokenRefusedError,
 )
 from kbs.failure import FailureKind, HandshakeFailure
 from kbs.fetcher import ResourceFetcher
 from kbs.handshake import Handshake
+from kbs.hold_off import HoldOff, HoldOffPolicy
 from kbs.payloads import InitData
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
@@ -52,7 +55,10 @@ __all__ = [
     "FailureKind",
     "Handshake",
     "HandshakeFailure",
+    "HandshakeHeldError",
     "HandshakeOrderError",
+    "HoldOff",
+    "HoldOffPolicy",
     "InitData",
     "JweError",
     "JweFormatError",
@@ -77,6 +83,7 @@ __all__ = [
     "SessionKeeper",
     "SessionSource",
     "SessionState",
+    "SessionTimeoutError",
     "TeeKey",
     "TeeKeyAlgorithm",
     "TeeKeyError",

@@ -25,6 +25,11 @@ class KbsError(Exception):
         self.first_cause: KbsError | None = None
         super().__init__(problem)
 
+    @property
+    def decided(self) -> bool:
+        """Whether somebody who may decide said no; what failed on the way decided nothing."""
+        return False
+
     def during(self, attempted: str) -> Self:
         """Say what was attempted, for errors of code that knows no addresses; return the error."""
         self.attempted = attempted
@@ -72,6 +77,13 @@ class EvidenceTimeoutError(KbsTimeoutError):
 
     missing = "the attester gave no evidence"
     default_hint = "see the attestation agent's log; a quote takes about a second"
+
+
+class SessionTimeoutError(KbsTimeoutError):
+    """No attested session within ``seconds``: its handshake is still under way."""
+
+    missing = "no attested session"
+    default_hint = "see the attestation agent's log; its handshake or its quote takes too long"
 
 
 class KbsClosedError(KbsError):
@@ -281,6 +293,43 @@ class AaJsonError(KbsError):
             attempted="reading the attestation agent's token reply",
             hint='the reply must be {"token": JWT, "tee_keypair": PEM}; ask for token type "kbs"',
         )
+
+
+class HandshakeHeldError(KbsError):
+    """No handshake is tried at the moment, because the last ones failed.
+
+    ``retry_in`` is in seconds, ``failures`` counts those in a row. ``transient`` tells whether
+    the last one failed on the way to the KBS, and not by its will.
+    """
+
+    def __init__(
+        self,
+        retry_in: float,
+        failures: int,
+        first_problem: str,
+        last_problem: str,
+        *,
+        decided: bool,
+        transient: bool,
+        attempted: str = "",
+        hint: str = "",
+    ) -> None:
+        self.retry_in = retry_in
+        self.failures = failures
+        self.transient = transient
+        self._decided = decided
+        since = "" if first_problem == last_problem else f", the first with: {first_problem}"
+        times = "1 time" if failures == 1 else f"{failures} times in a row"
+        super().__init__(
+            f"{last_problem} (failed {times}{since}; not tried again for another {retry_in:.1f} s)",
+            attempted=attempted,
+            hint=hint,
+        )
+
+    @property
+    def decided(self) -> bool:
+        """Whether the KBS had said no."""
+        return self._decided
 
 
 class HandshakeOrderError(KbsError):

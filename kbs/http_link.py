@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from kbs.errors import (
     KbsUnreachableError,
     KbsUrlError,
 )
+from kbs.retry_after import retry_after_seconds
 from kbs.tls import KbsTls, tls_hint
 from secrecy.journal import get_logger
 
@@ -192,7 +194,9 @@ async def _read_answer(
     return Answer(
         status=response.status,
         body=content,
-        retry_after=_retry_after(response.headers.get("Retry-After")),
+        retry_after=retry_after_seconds(
+            response.headers.get("Retry-After"), response.headers.get("Date"), time.time()
+        ),
         set_cookies=tuple(response.headers.getall("Set-Cookie", ())),
     )
 
@@ -215,13 +219,6 @@ async def _read_start(response: aiohttp.ClientResponse, size: int) -> bytes:
         if len(content) >= size:
             break
     return bytes(content[:size])
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Read ``Retry-After`` in seconds; its date form depends on clocks and is not honoured."""
-    if value is None or not value.strip().isdecimal() or len(value) > 8:
-        return None
-    return float(value)
 
 
 def _reason(error: OSError) -> str:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from kbs.errors import TokenRefusedError
 from kbs.failure import HandshakeFailure, failure_of
 from kbs.flight import Flight
+from kbs.hold_off import HoldOff
 from kbs.tee_key import TeeKey
 from secrecy import Secret
 from secrecy.journal import get_logger
@@ -82,8 +84,16 @@ class SessionKeeper:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        *,
+        hold_off: HoldOff | None = None,
+        start_spread_seconds: float = 0.0,
     ) -> None:
-        """``clock`` gives unix seconds. Makes no handshake yet: the first caller does."""
+        """``clock`` gives unix seconds. Makes no handshake yet: the first caller does.
+
+        ``hold_off`` paces handshakes after failures; without it every caller may cause one. The
+        very first handshake waits a random part of ``start_spread_seconds``, so that guests
+        started together do not ask together.
+        """
         self._handshake = handshake
         self._clock = clock
         self._rng = rng if rng is not None else random.SystemRandom()
@@ -94,6 +104,9 @@ class SessionKeeper:
         self._handshakes = 0
         self._last_failure: HandshakeFailure | None = None
         self._changed = asyncio.Event()
+        self._hold_off = hold_off
+        self._start_spread = start_spread_seconds
+        self._replacing_refused = False
 
     @property
     def current(self) -> AttestedSession | None:
@@ -108,7 +121,7 @@ class SessionKeeper:
         """``attested`` while a session is good, even during its renewal."""
         if self.current is not None:
             return SessionState.ATTESTED
-        if self._flight is not None and self._flight.joinable:
+        if self._attesting:
             return SessionState.ATTESTING
         return SessionState.NONE if self._last_failure is None else SessionState.FAILED
 
@@ -143,14 +156,29 @@ class SessionKeeper:
 
         With ``refused``, the session that the KBS called bad, a handshake is made only if that
         one is still the current one: of many callers refused with the same session, the first
-        renews and the others get its result. Raises what the handshake raises. A cancelled
-        caller leaves the handshake to the others; the last one takes it along.
+        renews and the others get its result. Raises what the handshake raises, and
+        :class:`~kbs.errors.HandshakeHeldError` while failed ones are being waited out. A
+        cancelled caller leaves the handshake to the others; the last one takes it along.
         """
         session = self.current
         if session is not None and refused is not None and session.token_id == refused.token_id:
             # Whatever its date says, it is of no use to anybody any more.
             self._current = session = None
-        return session if session is not None else await self._attest()
+            self._replacing_refused = True
+        if session is not None:
+            return session
+        if self._hold_off is not None and not self._attesting:
+            self._hold_off.require_open_way()
+        return await self._attest()
+
+    def release_hold(self, *, also_refusals: bool) -> None:
+        """Let the next caller try at once: the network changed, or somebody asks on purpose."""
+        if self._hold_off is not None:
+            self._hold_off.release(also_refusals=also_refusals)
+
+    @property
+    def _attesting(self) -> bool:
+        return self._flight is not None and self._flight.joinable
 
     async def keep_fresh(self) -> None:
         """Renew the current session before it ends. Runs until cancelled.
@@ -201,20 +229,38 @@ class SessionKeeper:
         return await self._flight.wait()
 
     async def _run_handshake(self) -> AttestedSession:
+        spread, self._start_spread = self._start_spread, 0.0
         try:
+            if spread > 0:
+                await self._sleep(self._rng.uniform(0, spread))
             session = await self._handshake()
         except Exception as error:
             # Also what is no KbsError: evidence comes from the attester, with errors of its own.
             self._last_failure = failure_of(error)
+            if self._hold_off is not None:
+                self._hold_off.failed(error)
             raise
         now = self._clock()
         self._current = session
         self._last_failure = None
         self._handshakes += 1
         self._renew_at = self._renewal_time(session, now)
+        self._note_success()
         self._changed.set()
         log.info("session attested", expires_at=session.expires_at, renew_at=self._renew_at)
         return session
+
+    def _note_success(self) -> None:
+        """End the hold; but a KBS that called a token bad may do so again, and is paced."""
+        replaced, self._replacing_refused = self._replacing_refused, False
+        if self._hold_off is None:
+            return
+        if replaced:
+            self._hold_off.failed(
+                TokenRefusedError(401, "TokenVerifierError", "", attempted="using a session")
+            )
+        else:
+            self._hold_off.succeeded()
 
     def _renewal_time(self, session: AttestedSession, now: float) -> float | None:
         if session.expires_at is None:

@@ -49,7 +49,9 @@ class Kbs:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def resource(self, uri: ResourceUri, session: AttestedSession) -> Secret:
+    async def resource(
+        self, uri: ResourceUri, session: AttestedSession, *, deadline: float | None = None
+    ) -> Secret:
         token = session.token.reveal_text()
         self.requests.append(f"{uri} {token}")
         await self.gate.wait()

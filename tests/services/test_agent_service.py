@@ -253,6 +253,9 @@ async def test_a_failing_quote_is_a_failed_handshake(caller: Caller, tsm: TsmPro
     assert caught.value.message.startswith(TOKEN_FAILED)
     assert "no provider" in caught.value.message
     await tsm.clear_faults()
+    with pytest.raises(StatusError, match="not tried again for another"):
+        await caller.agent.get_token("kbs")  # nor does this one cost a quote
+    assert (await caller.status.attest(force=True)).session == "attested"
     assert (await caller.agent.get_token("kbs")).Token
 
 
