@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mocktee.errors import MockTeeError
 from mocktee.td import ZERO_REGISTER
+from mocktee.tsm.profile import DEFAULT_PROFILE, PROFILES
 from mocktee.tsm.server import TsmOptions, serve
 
 
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         "--mrconfigid", type=_register, default=ZERO_REGISTER, help="48 bytes as hex digits"
     )
     parser.add_argument(
+        "--kernel", choices=tuple(PROFILES), default=DEFAULT_PROFILE.name, help="Linux to play"
+    )
+    parser.add_argument(
         "--lifeline-fd", type=int, default=None, help="stop when this descriptor reads end of file"
     )
     return parser
@@ -54,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         control=arguments.control,
         latency_s=arguments.latency,
         mrconfigid=arguments.mrconfigid,
+        kernel=PROFILES[arguments.kernel],
         lifeline_fd=arguments.lifeline_fd,
     )
     try:

@@ -1,7 +1,8 @@
 """The control socket: HTTP over a unix socket, for the harness and for tests only.
 
 ``GET /state``; ``POST /faults`` with a list that replaces the current one; ``DELETE /faults``;
-``POST /tamper`` with ``{"register": "rtmr1", "value": "<96 hex digits>"}``. Bodies are bounded and
+``POST /tamper`` with ``{"register": "rtmr1", "value": "<96 hex digits>"}``; ``POST /ccel`` with
+``{"form": "truncated"}`` or another of ``mocktee.tsm.ccel_forms``. Bodies are bounded and
 unknown members refused with 400 and ``{"error": ...}``.
 """
 
@@ -18,7 +19,9 @@ from aiohttp.typedefs import Handler
 
 from mocktee.errors import FaultSpecError
 from mocktee.td import TdState
+from mocktee.tsm.ccel_forms import FORMS
 from mocktee.tsm.subsystem import ReportSubsystem
+from mocktee.tsm.tree import Tree
 
 MAX_BODY: Final = 64 * 1024
 
@@ -26,9 +29,10 @@ MAX_BODY: Final = 64 * 1024
 class Control:
     """Handlers over the state of one TSM."""
 
-    def __init__(self, td: TdState, subsystem: ReportSubsystem) -> None:
+    def __init__(self, td: TdState, subsystem: ReportSubsystem, tree: Tree) -> None:
         self._td = td
         self._subsystem = subsystem
+        self._tree = tree
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_bad_requests])
@@ -36,6 +40,7 @@ class Control:
         app.router.add_post("/faults", self.replace_faults)
         app.router.add_delete("/faults", self.clear_faults)
         app.router.add_post("/tamper", self.tamper)
+        app.router.add_post("/ccel", self.ccel)
         return app
 
     async def state(self, _request: web.Request) -> web.Response:
@@ -43,6 +48,7 @@ class Control:
             {
                 "registers": {name: value.hex() for name, value in self._td.registers().items()},
                 "attributes": self._td.attributes,
+                "kernel": self._subsystem.provider.profile.name,
                 "quotes_made": self._subsystem.provider.quotes_made,
                 "entries": sorted(
                     name.decode(errors="replace") for name in self._subsystem.entries
@@ -65,6 +71,14 @@ class Control:
                 self._tamper(register, value)
             case _:
                 raise FaultSpecError("tamper", 'expected {"register": name, "value": hex}')
+        return web.Response(status=204)
+
+    async def ccel(self, request: web.Request) -> web.Response:
+        match await _json(request):
+            case {"form": str(form), **rest} if not rest and form in FORMS:
+                self._tree.set_ccel(form)
+            case _:
+                raise FaultSpecError("ccel", f'expected {{"form": one of {", ".join(FORMS)}}}')
         return web.Response(status=204)
 
     def _tamper(self, register: str, value: str) -> None:

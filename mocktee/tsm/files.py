@@ -16,7 +16,6 @@ from mocktee.bootlog import DIGEST_BYTES
 from mocktee.errors import SyscallError
 from mocktee.td import TdState
 from mocktee.tsm.faults import FaultKind, FaultQueue
-from mocktee.tsm.provider import OUTBLOB_MAX
 from mocktee.tsm.subsystem import INBLOB_MAX, ReportEntry, ReportSubsystem
 
 
@@ -96,7 +95,7 @@ class OutblobFile(OpenFile):
     async def read(self, offset: int, size: int) -> bytes:
         if not self._snapshot:  # an empty quote is asked for again, as the kernel does
             quote = await self._subsystem.read_outblob(self._entry)
-            if len(quote) > OUTBLOB_MAX:
+            if len(quote) > self._subsystem.provider.profile.outblob_max:
                 raise SyscallError(errno.EFBIG)
             self._snapshot = quote
         return self._snapshot[offset : offset + size]

@@ -26,6 +26,7 @@ from mocktee.errors import TsmProcessError
 from mocktee.td import ZERO_REGISTER
 from mocktee.tsm.layout import CCEL, CCEL_TABLE, MEASUREMENTS, REPORT_ROOT
 from mocktee.tsm.mounttable import is_mounted
+from mocktee.tsm.profile import DEFAULT_PROFILE
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 8.0
@@ -69,8 +70,10 @@ class TsmProcess:
         *,
         latency: float = 0.0,
         mrconfigid: bytes = ZERO_REGISTER,
+        kernel: str = DEFAULT_PROFILE.name,
     ) -> AsyncIterator[Self]:
         """Mount, and unmount at the end of the block. ``latency`` is in seconds per quote.
+        ``kernel`` names a profile of ``mocktee.tsm.profile``.
 
         Raises :class:`TsmProcessError` if the process does not become ready. On every exit,
         cancellation included, the process is ended and reaped and the mount is gone.
@@ -79,7 +82,8 @@ class TsmProcess:
             raise TsmProcessError(f"start the TSM process on {mount}", "already mounted")
         arguments = (
             "--mount", str(mount), "--pki", str(pki_dir), "--control", str(control),
-            "--latency", str(latency), "--mrconfigid", mrconfigid.hex(), "--lifeline-fd", "0",
+            "--latency", str(latency), "--mrconfigid", mrconfigid.hex(), "--kernel", kernel,
+            "--lifeline-fd", "0",
         )  # fmt: skip
         with tempfile.TemporaryFile() as stderr:
             process = await _spawn(arguments, stderr)
@@ -115,6 +119,10 @@ class TsmProcess:
     async def tamper(self, register: str, value: bytes) -> None:
         """Set a register (``rtmr0``..``rtmr3``, ``mrtd``, ...) behind the event log's back."""
         await self._request("POST", "/tamper", {"register": register, "value": value.hex()})
+
+    async def set_ccel(self, form: str) -> None:
+        """Show the boot log in a form of ``mocktee.tsm.ccel_forms``; ``whole`` puts it right."""
+        await self._request("POST", "/ccel", {"form": form})
 
     async def _request(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         attempted = f"{method} {path} on the TSM control socket"

@@ -24,6 +24,7 @@ from mocktee.tsm.faults import FaultQueue
 from mocktee.tsm.layout import CCEL, CCEL_TABLE, MEASUREMENTS, REPORT_ROOT
 from mocktee.tsm.mounttable import is_mounted
 from mocktee.tsm.operations import TsmOperations
+from mocktee.tsm.profile import DEFAULT_PROFILE, KernelProfile
 from mocktee.tsm.provider import TdxProvider
 from mocktee.tsm.subsystem import ReportSubsystem
 from mocktee.tsm.tree import Tree
@@ -41,6 +42,7 @@ class TsmOptions:
     control: Path
     latency_s: float = 0.0
     mrconfigid: bytes = bytes(48)
+    kernel: KernelProfile = DEFAULT_PROFILE
     lifeline_fd: int | None = None
 
 
@@ -55,11 +57,12 @@ async def serve(options: TsmOptions) -> None:
     stop = _stop_event(options.lifeline_fd)  # before the mount: an early signal must find it
     td = TdState.booted(mrconfigid=options.mrconfigid)
     faults = FaultQueue()
-    provider = TdxProvider(MockPki.load(options.pki), td, faults, options.latency_s)
+    provider = TdxProvider(MockPki.load(options.pki), td, faults, options.latency_s, options.kernel)
     subsystem = ReportSubsystem(provider, faults)
-    operations = TsmOperations(Tree(td, subsystem), subsystem)
+    tree = Tree(td, subsystem)
+    operations = TsmOperations(tree, subsystem)
     with _mounted(operations, options.mount):
-        async with control_socket(str(options.control), Control(td, subsystem)):
+        async with control_socket(str(options.control), Control(td, subsystem, tree)):
             await _run_until_stopped(options, provider, stop)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +22,11 @@ from mocktee.tsm.provider import TdxProvider
 INBLOB_MAX: Final = 64  # bytes, TSM_REPORT_INBLOB_MAX
 GENERATION_MODULUS: Final = 1 << 64
 PROVIDER: Final = "tdx_guest"
+MKDIR_REFUSALS: Final = {
+    FaultKind.NO_PROVIDER: errno.ENXIO,
+    FaultKind.NO_MEMORY: errno.ENOMEM,
+    FaultKind.NO_SPACE: errno.ENOSPC,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -72,16 +77,18 @@ class ReportSubsystem:
         self.faults = faults
         self.entries: dict[bytes, ReportEntry] = {}
         self._lock = asyncio.Lock()
+        self._late: set[asyncio.Task[None]] = set()
+        # Tells whoever shows the entries that one went without a call to remove_entry.
+        self.on_removal: Callable[[bytes], None] = lambda _name: None
 
     async def make_entry(self, name: bytes) -> ReportEntry:
         """mkdir: EEXIST, ENXIO without a provider."""
         async with self._lock:
-            if name in self.entries or self.faults.take(FaultKind.ENTRY_EXISTS):
+            if name in self.entries or self.faults.take(FaultKind.ENTRY_EXISTS, entry=name):
                 raise SyscallError(errno.EEXIST)
-            if self.faults.take(FaultKind.NO_PROVIDER):
-                raise SyscallError(errno.ENXIO)
-            if self.faults.take(FaultKind.NO_MEMORY):
-                raise SyscallError(errno.ENOMEM)
+            refusal = self.faults.take(*MKDIR_REFUSALS, entry=name)
+            if refusal:
+                raise SyscallError(MKDIR_REFUSALS[refusal.kind])
             entry = self.entries[name] = ReportEntry(name)
             return entry
 
@@ -95,9 +102,27 @@ class ReportSubsystem:
 
     async def store_inblob(self, entry: ReportEntry, data: bytes) -> None:
         """Any length up to 64, also none; only a quote read judges it."""
+        if late := self.faults.take(FaultKind.STORE_LATE, entry=entry.name):
+            # Another process still held the file open; this close did not store yet.
+            task = asyncio.create_task(self._store_later(entry, data, late.seconds))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            return
+        await self._store(entry, data)
+
+    async def _store_later(self, entry: ReportEntry, data: bytes, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        with suppress(SyscallError):  # an entry that is gone drops the store
+            await self._store(entry, data)
+
+    async def _store(self, entry: ReportEntry, data: bytes) -> None:
         async with entry.callback(), self._lock:
-            entry.advance()
             entry.inblob = data
+            if self.faults.take(FaultKind.GENERATION_STUCK, entry=entry.name):
+                return
+            entry.advance()
+            if self.faults.take(FaultKind.GENERATION_JUMP, entry=entry.name):
+                entry.advance()
 
     async def read_outblob(self, entry: ReportEntry) -> bytes:
         """The quote for the current generation, made if there is none yet.
@@ -109,24 +134,36 @@ class ReportSubsystem:
                 raise SyscallError(errno.EINVAL)
             if entry.outblob is not None and entry.read_generation == entry.write_generation:
                 return entry.outblob
-            if self.faults.take(FaultKind.NO_PROVIDER):
+            if self.faults.take(FaultKind.NO_PROVIDER, entry=entry.name):
                 raise SyscallError(errno.ENXIO)
-            if self.faults.take(FaultKind.GENERATION_RACE):
+            if self.faults.take(FaultKind.ENTRY_REMOVED, entry=entry.name):
+                self._remove_by_others(entry)
+                raise SyscallError(errno.ENOENT)
+            if self.faults.take(FaultKind.GENERATION_RACE, entry=entry.name):
                 entry.advance()
                 entry.inblob = secrets.token_bytes(INBLOB_MAX)
             entry.outblob = None
-            quote = await self.provider.new_quote(entry.inblob)
+            quote = await self.provider.new_quote(entry.inblob, entry.name)
             entry.outblob = quote
             entry.read_generation = entry.write_generation
             return quote
 
+    def _remove_by_others(self, entry: ReportEntry) -> None:
+        self.entries.pop(entry.name, None)
+        entry.dead = True
+        self.on_removal(entry.name)
+
     async def show_generation(self, entry: ReportEntry) -> bytes:
         async with entry.callback(), self._lock:
+            if self.faults.take(FaultKind.GENERATION_TEXT, entry=entry.name):
+                return b"many\n"
             return b"%d\n" % entry.write_generation
 
     async def show_provider(self, entry: ReportEntry) -> bytes:
         async with entry.callback(), self._lock:
-            if self.faults.take(FaultKind.NO_PROVIDER):
+            if self.faults.take(FaultKind.NO_PROVIDER, entry=entry.name):
                 raise SyscallError(errno.ENXIO)
-            other = self.faults.take(FaultKind.WRONG_PROVIDER)
+            if self.faults.take(FaultKind.BARE_PROVIDER, entry=entry.name):
+                return PROVIDER.encode()
+            other = self.faults.take(FaultKind.WRONG_PROVIDER, entry=entry.name)
             return (other.provider if other else PROVIDER).encode() + b"\n"

@@ -14,6 +14,7 @@ from typing import Final
 
 from mocktee.bootlog import DIGEST_BYTES, LOG_AREA_BYTES, TABLE_BYTES, ccel_table
 from mocktee.td import RTMR_COUNT, TdState
+from mocktee.tsm.ccel_forms import FORMS
 from mocktee.tsm.files import (
     FixedFile,
     InblobFile,
@@ -71,14 +72,20 @@ class Tree:
 
     def __init__(self, td: TdState, subsystem: ReportSubsystem) -> None:
         self._subsystem = subsystem
+        subsystem.on_removal = self.remove_entry
+        self._boot_log = td.boot_log
         self._next_inode = ROOT_INODE + 1
         self.root = Directory(ROOT_INODE, DIRECTORY_MODE)
         self._nodes: dict[int, Node] = {ROOT_INODE: self.root}
         tsm = self._directory(self._directory(self.root, b"config"), b"tsm")
         self.report = self._directory(tsm, b"report")
         self.report.holds_entries = True
-        self._add_measurements(self._directory(self.root, b"measurements"), td)
-        self._add_ccel(self._directory(self.root, b"ccel"), td)
+        if subsystem.provider.profile.registers:
+            self._add_measurements(self._directory(self.root, b"measurements"), td)
+        self._ccel = self._directory(self.root, b"ccel")
+        table = ccel_table()
+        self._add(self._ccel, b"CCEL.table", 0o400, lambda: FixedFile(table), TABLE_BYTES)
+        self.set_ccel("whole")
 
     def node(self, inode: int) -> Node | None:
         return self._nodes.get(inode)
@@ -159,7 +166,12 @@ class Tree:
 
             self._add(parent, name.encode(), mode, opener, DIGEST_BYTES)
 
-    def _add_ccel(self, parent: Directory, td: TdState) -> None:
-        data, table = td.boot_log.data_file(), ccel_table()
-        self._add(parent, b"CCEL", 0o400, lambda: FixedFile(data), LOG_AREA_BYTES)
-        self._add(parent, b"CCEL.table", 0o400, lambda: FixedFile(table), TABLE_BYTES)
+    def set_ccel(self, form: str) -> None:
+        """Show the boot log in a form of ``mocktee.tsm.ccel_forms``. ``KeyError`` for another."""
+        data = FORMS[form](self._boot_log)
+        old = self._ccel.children.pop(b"CCEL", None)
+        if old is not None:
+            self._detach(old)
+        if data is not None:
+            size = max(len(data), LOG_AREA_BYTES)
+            self._add(self._ccel, b"CCEL", 0o400, lambda: FixedFile(data), size)

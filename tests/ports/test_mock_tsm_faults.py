@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from mocktee.errors import TsmProcessError
+from mocktee.tsm.faults import REGISTER_KINDS, FaultKind
 from mocktee.tsm.process import TsmProcess
 from tests.ports.syscalls import generation, read, refused, store
 
@@ -59,6 +60,43 @@ def shows_other_provider(entry: Path) -> None:
     assert read(entry / "provider") == b"tdx_guest\n"
 
 
+def shows_provider_without_line_feed(entry: Path) -> None:
+    assert read(entry / "provider") == b"tdx_guest"
+    assert read(entry / "provider") == b"tdx_guest\n"
+
+
+def counts(*values: int) -> Callable[[Path], None]:
+    """The counter after each of so many stores."""
+
+    def run(entry: Path) -> None:
+        for value in values:
+            store(entry, DATA)
+            assert generation(entry) == value
+        assert read(entry / "outblob")[REPORT_DATA] == DATA
+
+    return run
+
+
+def generation_is_no_number_once(entry: Path) -> None:
+    assert read(entry / "generation") == b"many\n"
+    assert generation(entry) == 0
+
+
+def entry_vanishes(entry: Path) -> None:
+    store(entry, DATA)
+    with refused(errno.ENOENT):
+        read(entry / "outblob")
+    assert not entry.exists()
+
+
+def store_is_seen_later(entry: Path) -> None:
+    store(entry, DATA)
+    assert generation(entry) == 0
+    while generation(entry) == 0:  # bounded by the time limit of every test
+        os.sched_yield()
+    assert read(entry / "outblob")[REPORT_DATA] == DATA
+
+
 def rival_store_is_seen(entry: Path) -> None:
     store(entry, DATA)
     assert read(entry / "outblob")[REPORT_DATA] != DATA
@@ -69,6 +107,8 @@ FAULTS: list[tuple[dict[str, object], Callable[[Path], None]]] = [
     ({"kind": "no_provider"}, mkdir_fails(errno.ENXIO)),
     ({"kind": "entry_exists"}, mkdir_fails(errno.EEXIST)),
     ({"kind": "no_memory"}, mkdir_fails(errno.ENOMEM)),
+    ({"kind": "no_space"}, mkdir_fails(errno.ENOSPC)),
+    ({"kind": "bare_provider"}, shows_provider_without_line_feed),
     ({"kind": "wrong_provider", "provider": "arm_cca_guest"}, shows_other_provider),
     ({"kind": "busy"}, fails(errno.EBUSY)),
     # Python retries EINTR by itself (PEP 475) and gets the good answer.
@@ -82,6 +122,25 @@ FAULTS: list[tuple[dict[str, object], Callable[[Path], None]]] = [
     ({"kind": "corrupt", "offset": 0}, reads(lambda quote: quote[0] == 5)),
     ({"kind": "stale"}, reads(lambda quote: len(quote) > 4000)),
     ({"kind": "wrong_report_data"}, reads(lambda quote: quote[REPORT_DATA] != DATA)),
+    ({"kind": "host_error"}, reads(lambda quote: quote == b"")),
+    ({"kind": "zeros", "length": 32768}, reads(lambda quote: quote == bytes(32768))),
+    ({"kind": "version", "version": 3}, reads(lambda quote: quote[:2] == b"\3\0")),
+    (
+        {"kind": "swapped_report_data"},
+        reads(lambda quote: quote[REPORT_DATA] == DATA[::-1]),
+    ),
+    (
+        {"kind": "lying_length", "field": "section", "delta": 1},
+        reads(lambda quote: int.from_bytes(quote[632:636], "little") == len(quote) - 635),
+    ),
+    ({"kind": "flipped", "part": "header"}, reads(lambda quote: quote[12] == 0x92)),
+    ({"kind": "chain", "chain": "none"}, reads(lambda quote: b"CERTIFICATE" not in quote)),
+    ({"kind": "other_td"}, reads(lambda quote: quote[REPORT_DATA] == DATA)),
+    ({"kind": "generation_stuck"}, counts(0, 1)),
+    ({"kind": "generation_jump"}, counts(2, 3)),
+    ({"kind": "generation_text"}, generation_is_no_number_once),
+    ({"kind": "store_late", "seconds": 0.05}, store_is_seen_later),
+    ({"kind": "entry_removed"}, entry_vanishes),
     ({"kind": "debug_td"}, reads(lambda quote: quote[ATTRIBUTES][0] & 1)),
     ({"kind": "generation_race"}, rival_store_is_seen),
     ({"kind": "slow", "seconds": 0.01}, reads(lambda quote: quote[REPORT_DATA] == DATA)),
@@ -116,10 +175,63 @@ async def test_fault_counts_down_or_stays(mock_tsm: TsmProcess, mock_entry: Path
     assert (await asyncio.to_thread(read, mock_entry / "outblob"))[REPORT_DATA] == DATA
 
 
+async def test_a_fault_can_be_limited_to_entries(mock_tsm: TsmProcess, mock_entry: Path) -> None:
+    other = mock_entry.with_name("other-entry")
+    await mock_tsm.set_faults([{"kind": "busy", "count": None, "entry": "other-"}])
+    await asyncio.to_thread(store, mock_entry, DATA)
+    assert (await asyncio.to_thread(read, mock_entry / "outblob"))[REPORT_DATA] == DATA
+    await asyncio.to_thread(os.mkdir, other)
+    try:
+        await asyncio.to_thread(store, other, DATA)
+        with refused(errno.EBUSY):
+            await asyncio.to_thread(read, other / "outblob")
+    finally:
+        await asyncio.to_thread(os.rmdir, other)
+        await mock_tsm.clear_faults()
+
+
+async def test_a_fault_can_be_limited_in_time(mock_tsm: TsmProcess, mock_entry: Path) -> None:
+    await asyncio.to_thread(store, mock_entry, DATA)
+    await mock_tsm.set_faults([{"kind": "busy", "count": None, "lasting": 0}])
+    assert (await asyncio.to_thread(read, mock_entry / "outblob"))[REPORT_DATA] == DATA
+    await mock_tsm.set_faults([{"kind": "busy", "count": None, "lasting": 60}])
+    await asyncio.to_thread(store, mock_entry, DATA)
+    with refused(errno.EBUSY):
+        await asyncio.to_thread(read, mock_entry / "outblob")
+    [fault] = (await mock_tsm.state()).faults
+    assert fault == {"kind": "busy", "count": None, "lasting": 60.0}
+    await mock_tsm.clear_faults()
+
+
+async def test_the_boot_log_changes_its_form(mock_tsm: TsmProcess) -> None:
+    whole = await asyncio.to_thread(read, mock_tsm.ccel)
+    await mock_tsm.set_ccel("truncated")
+    assert whole.startswith(await asyncio.to_thread(read, mock_tsm.ccel))
+    await mock_tsm.set_ccel("absent")
+    assert not mock_tsm.ccel.exists()
+    assert mock_tsm.ccel_table.exists()
+    await mock_tsm.set_ccel("whole")
+    assert await asyncio.to_thread(read, mock_tsm.ccel) == whole
+    with pytest.raises(TsmProcessError, match="HTTP 400"):
+        await mock_tsm.set_ccel("improved")
+
+
+async def test_every_fault_of_entries_is_played() -> None:
+    played = {str(fault["kind"]) for fault, _ in FAULTS} | {"hold"}
+    assert played == {kind.value for kind in FaultKind if kind not in REGISTER_KINDS}
+
+
 @pytest.mark.parametrize(
     "faults",
     [
         pytest.param({"kind": "nonsense"}, id="unknown-kind"),
+        pytest.param({"kind": "busy", "entry": 1}, id="entry-is-a-number"),
+        pytest.param({"kind": "register_busy", "entry": "a"}, id="registers-have-no-entry"),
+        pytest.param({"kind": "busy", "lasting": -1}, id="negative-time"),
+        pytest.param({"kind": "lying_length", "field": "all"}, id="unknown-field"),
+        pytest.param({"kind": "lying_length", "delta": 1.5}, id="broken-delta"),
+        pytest.param({"kind": "version", "version": 65536}, id="version-too-large"),
+        pytest.param({"kind": "chain", "chain": ["none"]}, id="list-of-chains"),
         pytest.param({"count": 1}, id="no-kind"),
         pytest.param({"kind": "busy", "count": 0}, id="zero-count"),
         pytest.param({"kind": "busy", "count": True}, id="boolean-count"),
@@ -150,9 +262,22 @@ async def test_bad_fault_is_refused_and_changes_nothing(
         ("/faults", b" " * 100_000, 413),
         ("/tamper", b'{"register": "rtmr1", "value": "00", "more": 1}', 400),
         ("/tamper", b'{"register": 1, "value": "00"}', 400),
+        ("/ccel", b'{"form": "whole", "more": 1}', 400),
+        ("/ccel", b'{"form": 1}', 400),
         ("/nothing", b"", 404),
     ],
-    ids=["text", "deep", "object", "many", "huge", "unknown-member", "wrong-type", "unknown-path"],
+    ids=[
+        "text",
+        "deep",
+        "object",
+        "many",
+        "huge",
+        "unknown-member",
+        "wrong-type",
+        "unknown-ccel-member",
+        "ccel-number",
+        "unknown-path",
+    ],
 )
 async def test_control_is_strict(mock_tsm: TsmProcess, path: str, body: bytes, status: int) -> None:
     connector = aiohttp.UnixConnector(path=str(mock_tsm.control))

@@ -158,6 +158,16 @@ async def test_runtime_data_over_64_bytes(caller: Caller) -> None:
         ({"kind": "truncated", "length": 1500}, "signature data at byte"),
         ({"kind": "stale"}, "another or an older quote"),
         ({"kind": "wrong_report_data"}, "another or an older quote"),
+        ({"kind": "version", "version": 3}, "version at byte 0"),
+        ({"kind": "swapped_report_data"}, "another or an older quote"),
+        ({"kind": "lying_length", "field": "section", "delta": 4096}, "signature data at byte"),
+        ({"kind": "zeros", "length": 32768}, "version at byte 0"),
+        ({"kind": "host_error", "count": 2}, "expected at least 1020 bytes of quote, got 0"),
+        ({"kind": "entry_removed"}, "the entry has vanished"),
+        ({"kind": "generation_stuck", "count": 3}, "expected generation 1, got '0'"),
+        ({"kind": "generation_jump", "count": 3}, "expected generation 1, got '2'"),
+        ({"kind": "generation_text", "count": 3}, "expected generation a decimal number"),
+        ({"kind": "no_space"}, "ENOSPC"),
         ({"kind": "generation_race", "count": 3}, "expected generation 1, got"),
         ({"kind": "wrong_provider"}, "expected provider 'tdx_guest', got 'sev_guest'"),
         ({"kind": "no_provider"}, "no provider"),
@@ -368,3 +378,42 @@ async def test_configured_initdata_is_compared_and_sent(
     with pytest.raises(InitdataMismatchError, match=CONFIG_ID.hex()):
         async with open_agent(structs.replace(config, tee=tee)):
             pass
+
+
+@pytest.mark.parametrize(
+    ("form", "reason"),
+    [
+        ("truncated", "event log, event data at byte"),
+        ("empty", "event log, log at byte 0"),
+        ("rest", "left"),
+        ("unknown_algorithm", "digest algorithm at byte"),
+        ("many_digests", "digest count at byte"),
+        ("long_event", "event data at byte"),
+        ("beyond_the_area", "larger than 1048576 bytes"),
+    ],
+)
+async def test_a_malformed_boot_log_fails_the_evidence(
+    caller: Caller, tsm: TsmProcess, form: str, reason: str
+) -> None:
+    await tsm.set_ccel(form)
+    try:
+        with pytest.raises(StatusError) as caught:
+            await caller.agent.get_evidence(b"x")
+        assert caught.value.message.startswith(EVIDENCE_FAILED)
+        assert reason in caught.value.message
+    finally:
+        await tsm.set_ccel("whole")
+
+
+@pytest.mark.parametrize("form", ["absent", "no_mark", "zero_mark", "large_area", "unknown_type"])
+async def test_every_well_formed_boot_log_is_sent(
+    caller: Caller, tsm: TsmProcess, form: str
+) -> None:
+    await tsm.set_ccel(form)
+    try:
+        evidence = json.loads((await caller.agent.get_evidence(b"x")).Evidence)
+    finally:
+        await tsm.set_ccel("whole")
+    log = base64.b64decode(evidence["cc_eventlog"])
+    assert len(log) < 4096
+    assert (len(parse_event_log(log).events) == 0) == (form == "absent")
