@@ -19,6 +19,10 @@ class AgentEvidence:
     async def tee(self) -> str:
         return self._agent.tee_type()
 
+    async def device_evidence(self, device_digest: bytes) -> str:  # noqa: ARG002 - no device
+        """Return nothing: this guest has no further device that attests."""
+        return ""
+
     async def evidence(self, runtime_digest: bytes) -> msgspec.Raw:
         """Return evidence JSON as it is.
 

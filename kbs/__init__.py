@@ -1,4 +1,4 @@
-"""Client of the Key Broker Service of Confidential Containers (Trustee), protocol 0.4.0.
+"""Client of the Key Broker Service of Confidential Containers (Trustee), protocol 0.1.0 to 0.4.0.
 
 Attests this guest (RCAR handshake), keeps the session alive, fetches resources and opens them.
 Evidence comes from outside through :class:`EvidenceSource`. Imports nothing of ours but
@@ -38,6 +38,7 @@ from kbs.failure import FailureKind, HandshakeFailure
 from kbs.fetcher import ResourceFetcher
 from kbs.handshake import Handshake
 from kbs.hold_off import HoldOff, HoldOffPolicy
+from kbs.negotiation import ProtocolVersion
 from kbs.payloads import InitData
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
@@ -74,6 +75,7 @@ __all__ = [
     "KbsUnreachableError",
     "KbsUrlError",
     "PolicyDeniedError",
+    "ProtocolVersion",
     "ResourceFetcher",
     "ResourceMissingError",
     "ResourceTooLargeError",

@@ -3,7 +3,8 @@
 Puts the I/O-free handshake, the HTTP link, the retries and the meaning of error answers together.
 Keeps no session: :class:`kbs.session.SessionKeeper` does. Uses the session cookie within a
 handshake only, and the token as bearer afterwards, because a leftover cookie would win over the
-token at the KBS and encrypt to the key of an older session.
+token at the KBS and encrypt to the key of an older session. With protocol 0.1.0 the session keeps
+the cookie of its own handshake, since not every KBS of that age trusts the tokens it signs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self, TypeVar
 
 from kbs.errors import (
@@ -22,19 +23,24 @@ from kbs.errors import (
     EvidenceTimeoutError,
     KbsError,
     KbsProtocolError,
+    KbsRefusedError,
     ResourceTooLargeError,
 )
-from kbs.handshake import Handshake, RcarWire
+from kbs.handshake import Handshake
 from kbs.http_link import Answer, HttpLink
 from kbs.jwe import MAX_ENVELOPE_CHARACTERS, open_jwe, parse_jwe
-from kbs.payloads import RCAR_0_4_0, Evidence, InitData
+from kbs.negotiation import Negotiation, ProtocolVersion, VersionAttempts
+from kbs.payloads import Evidence, InitData
 from kbs.problem import read_refusal
 from kbs.resource_uri import ResourceUri
 from kbs.retry import Retrier, RetryPolicy
-from kbs.session import AttestedSession
+from kbs.session import AttestedSession, KbsCookie
 from kbs.tee_key import TeeKey, TeeKeyAlgorithm
 from kbs.tls import KbsTls
 from secrecy import Secret
+from secrecy.journal import get_logger
+
+log = get_logger("kbs")
 
 API_PREFIX: Final = "/kbs/v0"
 # trustee kbs/src/attestation/session.rs: a version 4 UUID without dashes.
@@ -67,6 +73,12 @@ class EvidenceSource(Protocol):
     async def tee(self) -> str:
         """Return the TEE's name in the KBS protocol, such as ``tdx``."""
 
+    async def device_evidence(self, device_digest: bytes) -> str:
+        """Return the evidence of further devices, each carrying ``device_digest``.
+
+        A JSON text, of an object from a device's name to its evidence. Empty without devices.
+        """
+
     async def evidence(self, runtime_digest: bytes) -> Evidence:
         """Return primary evidence, a JSON object, that carries ``runtime_digest``."""
 
@@ -88,7 +100,7 @@ class KbsClient:
         retries: RetryPolicy | None = None,
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256,
         init_data: InitData | None = None,
-        wire: RcarWire = RCAR_0_4_0,
+        protocol_version: ProtocolVersion = ProtocolVersion.AUTO,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -98,7 +110,7 @@ class KbsClient:
         self._retries = retries if retries is not None else RetryPolicy()
         self._key_algorithm = key_algorithm
         self._init_data = init_data
-        self._wire = wire
+        self._negotiation = Negotiation(protocol_version)
         self._rng = rng
         self._sleep = sleep
 
@@ -107,33 +119,68 @@ class KbsClient:
         """The configured URL, without a trailing slash."""
         return self._link.base_url
 
+    @property
+    def protocol_version(self) -> str:
+        """The version that this KBS has accepted; empty before the first handshake."""
+        settled = self._negotiation.settled
+        return "" if settled is None else settled.version
+
     async def handshake(
         self, evidence: EvidenceSource, *, deadline: float | None = None
     ) -> AttestedSession:
         """Attest this guest with a fresh key and return the session.
 
         One handshake asks ``evidence`` for one quote; retries repeat requests, never the quote.
+        The first one with a KBS finds out its protocol version, unless that is configured; only
+        there, and only with a KBS of protocol 0.1.0, may it take a second quote.
         Raises :class:`~kbs.errors.AttestationRefusedError` if the KBS does not accept the guest,
         and whatever ``evidence`` raises.
         """
-        attempted = f"attesting to {self.base_url}"
         until = self._deadline(deadline)
+        versions = self._negotiation.attempts()
+        while True:
+            session = await self._attest(evidence, versions, until)
+            if session is not None:
+                self._negotiation.settle(versions.wire)
+                return session
+            log.info("another protocol version is tried", version=versions.wire.version)
+
+    async def _attest(
+        self, evidence: EvidenceSource, versions: VersionAttempts, until: float
+    ) -> AttestedSession | None:
+        """Attest with one protocol version. None: refused, and ``versions`` has another one."""
+        attempted = f"attesting to {self.base_url}"
+        wire = versions.wire
         async with _limited(until, attempted):
             tee = await evidence.tee()
-        handshake = Handshake(tee, await self._fresh_key(), self._wire)
-        challenge = await self._post("/auth", handshake.open(), attempted, until)
+        key = await _fresh_key(wire.key_algorithm(self._key_algorithm))
+        handshake = Handshake(tee, key, wire)
+        try:
+            challenge = await self._post("/auth", handshake.open(), attempted, until)
+        except KbsRefusedError as error:
+            if versions.after_auth(error):
+                return None
+            raise
         cookie = _session_cookie(challenge, attempted)
         digest = _attributed(attempted, lambda: handshake.accept_challenge(challenge.body))
         async with _limited(until, attempted):
+            if wire.carries_devices:
+                devices = await evidence.device_evidence(handshake.device_digest())
+                digest = handshake.add_devices(devices)
             primary_evidence = await evidence.evidence(digest)
         attestation = handshake.answer(primary_evidence, self._init_data)
         # Safe to repeat: the KBS answers a second /attest of an attested session with its token.
         try:
             granted = await self._post("/attest", attestation, attempted, until, cookie)
         except AttestationRefusedError as error:
+            if versions.after_attest(error):
+                return None
             error.attestation = attestation
             raise
-        return _attributed(attempted, lambda: handshake.accept_token(granted.body))
+        session = _attributed(attempted, lambda: handshake.accept_token(granted.body))
+        if wire.uses_cookie:
+            session = replace(session, cookie=KbsCookie(self.base_url, cookie))
+        return session
 
     async def resource(
         self, uri: ResourceUri, session: AttestedSession, *, deadline: float | None = None
@@ -151,10 +198,7 @@ class KbsClient:
             answer = await self._exchange(
                 "GET",
                 f"/{uri.http_target()}",
-                headers={
-                    "Accept": "application/json",
-                    "Authorization": f"Bearer {session.token.reveal_text()}",
-                },
+                headers=self._credentials(session),
                 max_bytes=limit * 4 // 3 + MAX_ENVELOPE_CHARACTERS,
                 attempted=attempted,
                 deadline=self._deadline(deadline),
@@ -176,10 +220,15 @@ class KbsClient:
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
 
-    async def _fresh_key(self) -> TeeKey:
-        if self._key_algorithm is TeeKeyAlgorithm.RSA_OAEP_256:
-            return await asyncio.to_thread(TeeKey.generate, self._key_algorithm)
-        return TeeKey.generate(self._key_algorithm)
+    def _credentials(self, session: AttestedSession) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Authorization": f"Bearer {session.token.reveal_text()}",
+        }
+        cookie = session.cookie
+        if cookie is not None and cookie.base_url == self.base_url:  # of nobody else's
+            headers["Cookie"] = f"kbs-session-id={cookie.session_id}"
+        return headers
 
     async def _post(
         self, path: str, body: bytes, attempted: str, deadline: float, cookie: str | None = None
@@ -231,7 +280,7 @@ class KbsClient:
                 answer.status,
                 answer.body,
                 attempted=attempted,
-                client_version=self._wire.version,
+                client_version=self._negotiation.spoken,
                 retry_after=answer.retry_after,
             )
 
@@ -241,6 +290,12 @@ class KbsClient:
     def _deadline(self, deadline: float | None) -> float:
         latest = asyncio.get_running_loop().time() + self._limits.operation_seconds
         return latest if deadline is None else min(deadline, latest)
+
+
+async def _fresh_key(algorithm: TeeKeyAlgorithm) -> TeeKey:
+    if algorithm in {TeeKeyAlgorithm.RSA_OAEP_256, TeeKeyAlgorithm.RSA1_5}:
+        return await asyncio.to_thread(TeeKey.generate, algorithm)
+    return TeeKey.generate(algorithm)
 
 
 async def _open_answer(body: bytes, key: TeeKey, attempted: str) -> Secret:

@@ -7,22 +7,34 @@ session can only come from a challenge that was answered with this very key. Mov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Protocol
 
 from kbs.errors import HandshakeOrderError
 from kbs.payloads import RCAR_0_4_0, Challenge, Evidence, InitData, TokenGrant
 from kbs.session import AttestedSession
-from kbs.tee_key import TeeKey
+from kbs.tee_key import TeeKey, TeeKeyAlgorithm
 
 
 class RcarWire(Protocol):
-    """The messages of one protocol version."""
+    """The messages of one protocol version, and what else differs with the version."""
 
     @property
     def version(self) -> str:
         """The version as sent in the request."""
+
+    @property
+    def carries_devices(self) -> bool:
+        """Whether evidence of further devices has a place in it."""
+
+    @property
+    def uses_cookie(self) -> bool:
+        """Whether resources are asked for with the session cookie beside the token."""
+
+    @property
+    def key_algorithm(self) -> Callable[[TeeKeyAlgorithm], TeeKeyAlgorithm]:
+        """The kind of key to make where another is wanted: that, or one this version knows."""
 
     def encode_request(self, tee: str) -> bytes:
         """Return the body of ``POST /auth``."""
@@ -30,7 +42,12 @@ class RcarWire(Protocol):
     def decode_challenge(self, body: bytes) -> Challenge:
         """Read the answer to ``/auth``."""
 
-    def runtime_digest(self, challenge: Challenge, tee_pubkey: Mapping[str, str]) -> bytes:
+    def device_digest(self, challenge: Challenge, tee_pubkey: Mapping[str, str]) -> bytes:
+        """Return the digest that the evidence of each device must carry."""
+
+    def runtime_digest(
+        self, challenge: Challenge, tee_pubkey: Mapping[str, str], device_evidence: str = ""
+    ) -> bytes:
         """Return the digest that the evidence must carry."""
 
     def encode_attestation(
@@ -38,7 +55,8 @@ class RcarWire(Protocol):
         challenge: Challenge,
         tee_pubkey: Mapping[str, str],
         evidence: Evidence,
-        init_data: InitData | None,
+        init_data: InitData | None = None,
+        device_evidence: str = "",
     ) -> bytes:
         """Return the body of ``POST /attest``."""
 
@@ -60,8 +78,9 @@ class HandshakeState(StrEnum):
 class Handshake:
     """open, accept_challenge, answer, accept_token: in this order, each once.
 
-    Every method raises :class:`~kbs.errors.HandshakeOrderError` out of order. A message that is
-    refused ends the handshake: start a new one with a new key.
+    :meth:`add_devices` may come before the answer. Every method raises
+    :class:`~kbs.errors.HandshakeOrderError` out of order. A message that is refused ends the
+    handshake: start a new one with a new key.
     """
 
     def __init__(self, tee: str, key: TeeKey, wire: RcarWire = RCAR_0_4_0) -> None:
@@ -70,6 +89,7 @@ class Handshake:
         self._wire = wire
         self._pubkey = key.public_jwk()
         self._challenge: Challenge | None = None
+        self._device_evidence = ""
         self._state = HandshakeState.NEW
 
     @property
@@ -96,15 +116,28 @@ class Handshake:
         self._state = HandshakeState.CHALLENGED
         return digest
 
+    def device_digest(self) -> bytes:
+        """Return the digest that the evidence of each further device must carry."""
+        return self._wire.device_digest(self._challenged("device_digest"), self._pubkey)
+
+    def add_devices(self, evidence: str) -> bytes:
+        """Take the devices' evidence, JSON text, and return the runtime digest that covers it.
+
+        This very text is hashed and sent. The digest of :meth:`accept_challenge` is void then.
+        """
+        challenge = self._challenged("add_devices")
+        self._device_evidence = evidence
+        return self._wire.runtime_digest(challenge, self._pubkey, evidence)
+
     def answer(self, evidence: Evidence, init_data: InitData | None = None) -> bytes:
         """Return the body of ``POST /attest`` for evidence that carries the runtime digest.
 
         ``init_data`` is compared by the KBS with the evidence's MRCONFIGID.
         """
-        challenge = self._challenge
-        if self._state is not HandshakeState.CHALLENGED or challenge is None:
-            raise HandshakeOrderError("answer", HandshakeState.CHALLENGED, self._state)
-        body = self._wire.encode_attestation(challenge, self._pubkey, evidence, init_data)
+        challenge = self._challenged("answer")
+        body = self._wire.encode_attestation(
+            challenge, self._pubkey, evidence, init_data, self._device_evidence
+        )
         self._state = HandshakeState.ANSWERED
         return body
 
@@ -118,6 +151,12 @@ class Handshake:
         grant = self._wire.decode_token(body)
         self._state = HandshakeState.DONE
         return AttestedSession(grant.token, self._key, grant.expires_at)
+
+    def _challenged(self, step: str) -> Challenge:
+        challenge = self._challenge
+        if self._state is not HandshakeState.CHALLENGED or challenge is None:
+            raise HandshakeOrderError(step, HandshakeState.CHALLENGED, self._state)
+        return challenge
 
     def _require(self, step: str, expected: HandshakeState) -> None:
         if self._state is not expected:

@@ -1,8 +1,7 @@
 """Messages of KBS protocol 0.4.0: bytes to values and values to bytes, nothing else.
 
-Owns the member names, the bounds and what is hashed. Which message comes when is
-:mod:`kbs.handshake`'s. Another protocol version is another module with the same four functions
-(port :class:`kbs.handshake.RcarWire`).
+Owns the member names, the bounds, what is hashed, and the readers that all versions share. Which
+message comes when is :mod:`kbs.handshake`'s, older versions are :mod:`kbs.older_payloads`'s.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives import hashes
 
-from kbs.canonical import canonical_json
+from kbs.canonical import Canonical, canonical_json
 from kbs.errors import KbsProtocolError
 from kbs.peer_json import PeerTextError, decode_base64url, decode_object
+from kbs.tee_key import TeeKeyAlgorithm
 from secrecy import Secret
 
 PROTOCOL_VERSION: Final = "0.4.0"
@@ -72,14 +72,14 @@ class TokenGrant:
     expires_at: float | None
 
 
-class _ExtraParams(msgspec.Struct, rename="kebab"):
+class OfferedHashes(msgspec.Struct, rename="kebab"):
     supported_hash_algorithms: list[HashAlgorithm]
 
 
-class _Request(msgspec.Struct, rename="kebab"):
+class AuthRequest(msgspec.Struct, rename="kebab"):
     version: str
     tee: str
-    extra_params: _ExtraParams
+    extra_params: OfferedHashes | str
 
 
 class _RuntimeData(msgspec.Struct, rename="kebab"):
@@ -103,35 +103,41 @@ class Rcar040:
     """The four messages of KBS protocol 0.4.0 (kbs-types 0.14 and later). Stateless."""
 
     version: Final = PROTOCOL_VERSION
+    carries_devices: Final = True
+    uses_cookie: Final = False
+
+    def key_algorithm(self, wanted: TeeKeyAlgorithm) -> TeeKeyAlgorithm:
+        """Return ``wanted``: this version knows every kind of key that there is here."""
+        return wanted
 
     def encode_request(self, tee: str) -> bytes:
         """Return the body of ``POST /auth``."""
         return msgspec.json.encode(
-            _Request(PROTOCOL_VERSION, tee, _ExtraParams(list(HashAlgorithm)))
+            AuthRequest(PROTOCOL_VERSION, tee, OfferedHashes(list(HashAlgorithm)))
         )
 
     def decode_challenge(self, body: bytes) -> Challenge:
         """Read the answer to ``/auth``. Raises :class:`~kbs.errors.KbsProtocolError`."""
-        members = _decode("challenge", body)
-        nonce = members.get("nonce")
-        if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
-            raise _wrong("challenge", "the nonce is missing or not 1 to 1024 visible characters")
-        if "extra-params" not in members:
-            raise _wrong("challenge", "extra-params is missing")
-        return Challenge(nonce, _negotiated_hash(members["extra-params"]))
+        return read_challenge(body)
 
-    def runtime_digest(self, challenge: Challenge, tee_pubkey: Mapping[str, str]) -> bytes:
-        """Return what the evidence must carry: nonce and key under the negotiated hash.
+    def device_digest(self, challenge: Challenge, tee_pubkey: Mapping[str, str]) -> bytes:
+        """Return what the evidence of each further device must carry."""
+        return digest_of({"nonce": challenge.nonce, "tee-pubkey": tee_pubkey}, challenge)
+
+    def runtime_digest(
+        self, challenge: Challenge, tee_pubkey: Mapping[str, str], device_evidence: str = ""
+    ) -> bytes:
+        """Return what the evidence must carry: nonce, key and device evidence, hashed.
 
         The hashed member is called ``additional-evidence``, the sent one ``additional_evidence``;
         it is there, empty, even when no device adds evidence.
         """
-        bound = canonical_json(
-            {"additional-evidence": "", "nonce": challenge.nonce, "tee-pubkey": tee_pubkey}
-        )
-        digest = hashes.Hash(_HASHES[challenge.hash_algorithm]())
-        digest.update(bound)
-        return digest.finalize()
+        bound: Mapping[str, Canonical] = {
+            "additional-evidence": device_evidence,
+            "nonce": challenge.nonce,
+            "tee-pubkey": tee_pubkey,
+        }
+        return digest_of(bound, challenge)
 
     def encode_attestation(
         self,
@@ -139,25 +145,49 @@ class Rcar040:
         tee_pubkey: Mapping[str, str],
         evidence: Evidence,
         init_data: InitData | None = None,
+        device_evidence: str = "",
     ) -> bytes:
         """Return the body of ``POST /attest``."""
         return msgspec.json.encode(
             _Attestation(
                 init_data=init_data,
                 runtime_data=_RuntimeData(challenge.nonce, tee_pubkey),
-                tee_evidence=_CompositeEvidence(evidence, ""),
+                tee_evidence=_CompositeEvidence(evidence, device_evidence),
             )
         )
 
     def decode_token(self, body: bytes) -> TokenGrant:
         """Read the answer to ``/attest``. Raises :class:`~kbs.errors.KbsProtocolError`."""
-        token = _decode("token answer", body).get("token")
-        if not isinstance(token, str):
-            raise _wrong("token answer", "the token is missing or not a string")
-        return token_grant(token)
+        return read_token(body)
 
 
 RCAR_0_4_0: Final = Rcar040()
+
+
+def digest_of(value: Mapping[str, Canonical], challenge: Challenge) -> bytes:
+    """Hash the canonical JSON of ``value`` with the negotiated algorithm."""
+    digest = hashes.Hash(_HASHES[challenge.hash_algorithm]())
+    digest.update(canonical_json(value))
+    return digest.finalize()
+
+
+def read_challenge(body: bytes) -> Challenge:
+    """Read an answer to ``/auth``, of every version. Raises ``KbsProtocolError``."""
+    members = _decode("challenge", body)
+    nonce = members.get("nonce")
+    if not isinstance(nonce, str) or not _NONCE.fullmatch(nonce):
+        raise _wrong("challenge", "the nonce is missing or not 1 to 1024 visible characters")
+    if "extra-params" not in members:
+        raise _wrong("challenge", "extra-params is missing")
+    return Challenge(nonce, _negotiated_hash(members["extra-params"]))
+
+
+def read_token(body: bytes) -> TokenGrant:
+    """Read an answer to ``/attest``, of every version. Raises ``KbsProtocolError``."""
+    token = _decode("token answer", body).get("token")
+    if not isinstance(token, str):
+        raise _wrong("token answer", "the token is missing or not a string")
+    return token_grant(token)
 
 
 def token_grant(token: str) -> TokenGrant:
@@ -216,6 +246,6 @@ def _decode(message: str, body: bytes) -> dict[str, object]:
 
 def _wrong(message: str, problem: str) -> KbsProtocolError:
     return KbsProtocolError(
-        f"the {message} is not of KBS protocol {PROTOCOL_VERSION}: {problem}",
+        f"the {message} is not of the KBS protocol: {problem}",
         hint="see that the URL is that of a KBS and not of a proxy or another service",
     )

@@ -36,6 +36,10 @@ _MEANINGS: Final[dict[str, type[KbsRefusedError]]] = {
     "PolicyReject": PolicyDeniedError,
     "ReadSecretFailed": ResourceMissingError,
     "TokenParseFailed": TokenRefusedError,
+    "ExpiredCookie": TokenRefusedError,
+    "InvalidCookie": TokenRefusedError,
+    "MissingCookie": TokenRefusedError,
+    "UnAuthenticatedCookie": TokenRefusedError,
 }
 _STATUS_HINTS: Final = {
     403: "something in front of the KBS refuses this guest; a KBS itself answers 401",
@@ -81,6 +85,17 @@ def _read_version_mismatch(detail: str, client_version: str) -> tuple[str | None
     wanted = f"protocol {match[1]}" if match else "another protocol version"
     hint = f"this KBS speaks {wanted}, this guest {client_version}: change one of them"
     return match[1] if match else None, hint
+
+
+def is_version_refusal(error: KbsRefusedError) -> bool:
+    """Return whether the refusal of ``/auth`` is one of the protocol version.
+
+    Up to v0.9 a KBS expects a text in ``extra-params``, and what newer versions send there
+    ends in its HTTP framework: 400, in plain text.
+    """
+    if isinstance(error, AttestationRefusedError):
+        return bool(_VERSION_PROBLEM.search(error.detail))
+    return error.status == 400 and not error.problem_type
 
 
 def clean_text(text: str, limit: int = MAX_DETAIL_CHARACTERS) -> str:

@@ -39,16 +39,26 @@ SHORTEST_RENEWAL: Final = 1.0
 LONGEST_SLEEP: Final = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class KbsCookie:
+    """The session cookie of a handshake, for the KBS at ``base_url`` and for no other."""
+
+    base_url: str
+    session_id: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AttestedSession:
     """A token and the key it is bound to; one is of no use without the other.
 
     ``expires_at`` is unix seconds, from the token's unverified ``exp``; ``None`` if it has none.
+    ``cookie`` is there with a KBS of protocol 0.1.0 only, and never leaves this process.
     """
 
     token: Secret
     tee_key: TeeKey = field(repr=False)
     expires_at: float | None
+    cookie: KbsCookie | None = field(default=None, repr=False)
 
     @property
     def token_id(self) -> str:

@@ -24,6 +24,9 @@ class Attester:
     async def tee(self) -> str:
         return "tdx"
 
+    async def device_evidence(self, device_digest: bytes) -> str:
+        return ""
+
     async def evidence(self, runtime_digest: bytes) -> Mapping[str, object]:
         self.digests.append(runtime_digest)
         if self.silent:

@@ -171,11 +171,11 @@ async def test_refused_evidence_and_refused_version(kbs: FakeKbs, client: KbsCli
     with pytest.raises(AttestationRefusedError, match=f"attesting to {kbs.url}") as caught:
         await client.handshake(Attester())
     assert caught.value.expected_version is None
-    detail = "KBS Client Protocol Version Mismatch: expect =0.1.1 while the request is 0.4.0"
+    detail = "KBS Client Protocol Version Mismatch: expect =0.5.0 while the request is 0.4.0"
     kbs.play("auth", problem_fault(401, "AttestationError", detail))
-    with pytest.raises(AttestationRefusedError, match=r"speaks protocol 0\.1\.1") as caught:
+    with pytest.raises(AttestationRefusedError, match=r"speaks protocol 0\.5\.0") as caught:
         await client.handshake(Attester())
-    assert caught.value.expected_version == "0.1.1"
+    assert caught.value.expected_version == "0.5.0"
     assert len(kbs.tokens) == 0
 
 
