@@ -20,8 +20,8 @@ from explain.event_words import (
     EV_IPL,
     INITRD_TAG,
     LOAD_OPTIONS_TAG,
-    describe,
     file_path,
+    located,
     tag_of,
 )
 from explain.reference_values import QUOTE_FIELDS, ReferenceValues
@@ -174,7 +174,7 @@ class _Changes:
     def put(self, place: int, digest: bytes) -> None:
         event = self.log[place]
         if event.digest() != digest:
-            self.replaced.append(describe(event))
+            self.replaced.append(located(event))
             self.log[place] = replace(event, digests=(Digest(SHA384, digest),))
 
 

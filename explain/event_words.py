@@ -34,17 +34,22 @@ NAMES: Final = {
 _TAGS: Final = {LOAD_OPTIONS_TAG: "kernel command line (LoadOptions)", INITRD_TAG: "Linux initrd"}
 
 
-def describe(event: Event) -> str:
-    """Return the register, the kind and the content of an event in one printable line."""
+def located(event: Event) -> str:
+    """Return the register of an event, and :func:`describe`."""
     where = "MRTD" if event.register == 0 else f"RTMR{rtmr_of(event.register)}"
+    return f"{where}: {describe(event)}"
+
+
+def describe(event: Event) -> str:
+    """Return the kind and the content of an event in one printable line."""
     name = NAMES.get(event.event_type, f"type {event.event_type:#x}")
     if event.event_type == EV_EVENT_TAG:
-        return _line(where, _tagged(event.data))
+        return _line(_tagged(event.data))
     if event.event_type in EV_EFI_VARIABLES:
-        return _line(where, f"{name} {variable_name(event.data)}".rstrip())
+        return _line(f"{name} {variable_name(event.data)}".rstrip())
     if event.event_type == EV_EFI_APPLICATION:
-        return _line(where, f"{name} {file_path(event.data)}".rstrip())
-    return _line(where, f"{name} {_text(event.data)}".rstrip())
+        return _line(f"{name} {file_path(event.data)}".rstrip())
+    return _line(f"{name} {_text(event.data)}".rstrip())
 
 
 def tag_of(event: Event) -> int | None:
@@ -92,6 +97,6 @@ def _text(data: bytes) -> str:
     return body.decode("ascii") if printable else ""
 
 
-def _line(where: str, words: str) -> str:
+def _line(words: str) -> str:
     shown = "".join(c if c.isprintable() else " " for c in words)
-    return f"{where}: {shown if len(shown) <= MAX_WORDS else shown[:MAX_WORDS] + '…'}"
+    return shown if len(shown) <= MAX_WORDS else shown[:MAX_WORDS] + "…"

@@ -61,7 +61,7 @@ def _difference(got: bytes, document: bytes, initdata: Initdata, severity: Sever
     else:
         code, found, advice = _OTHER
     expected = initdata.as_register().hex()
-    return Finding(code, severity, found, advice, f"{expected} ({algorithm})", got.hex())
+    return Finding(code, severity, found, advice, f"{algorithm} {expected}", got.hex())
 
 
 _ZERO: Final = (

@@ -84,13 +84,13 @@ def _replayed(events: Log, start: bytes = START) -> bytes | None:
 def _unexplained(register: int, got: bytes, own: Log, reference: Log) -> Finding:
     name = f"RTMR{rtmr_of(register)}"
     replayed = _replayed(own)
-    expected = "an event without SHA-384 digest" if replayed is None else replayed.hex()
+    expected = "no SHA-384 digest" if replayed is None else f"replay {replayed.hex()}"
     code, found, advice = (
         _log_ahead(name, got, own)
         or _log_behind(name, got, own, reference)
-        or _extended_behind(name, register, own)
+        or _extended_behind(name, register, own, reference)
     )
-    return Finding(code, Severity.REFUSAL, found, advice, f"{expected} (replay)", got.hex())
+    return Finding(code, Severity.REFUSAL, found, advice, expected, got.hex())
 
 
 Cause = tuple[Code, str, str]
@@ -132,7 +132,7 @@ def _log_behind(name: str, got: bytes, own: Log, reference: Log) -> Cause | None
     return None
 
 
-def _extended_behind(name: str, register: int, own: Log) -> Cause:
+def _extended_behind(name: str, register: int, own: Log, reference: Log) -> Cause:
     if register == RUNTIME_REGISTER:
         what = "has no event of it" if not own else f"explains only its own {len(own)} events"
         return (
@@ -145,7 +145,8 @@ def _extended_behind(name: str, register: int, own: Log) -> Cause:
         )
     return (
         Code.EVENT_LOG_REPLAY,
-        f"replaying the {len(own)} events of {name} does not give the register",
+        f"replaying the {len(own)} events of {name} does not give the register"
+        + (f"; {_where_logs_part(own, reference)}" if reference else ""),
         (
             "the boot log was changed or belongs to another boot; compare with a reference log to "
             "see the first event that differs"
@@ -203,13 +204,23 @@ def _first_event(own: Log, reference: Log, good: Sequence[str]) -> str:
     expected = _replayed(reference)
     stale = expected is not None and expected.hex() not in good
     note = " (the reference log does not replay to a reference value itself)" if stale else ""
+    return _where_logs_part(own, reference) + note
+
+
+def _where_logs_part(own: Log, reference: Log) -> str:
     difference = first_difference(own, reference)
     if difference is None:
-        return f"its events are those of the reference log{note}"
+        return "its events are those of the reference log"
     place, mine, theirs = difference
-    here = "nothing more" if mine is None else describe(mine)
-    there = "nothing more" if theirs is None else describe(theirs)
-    return f"first difference at its event {place + 1}: got {here}, reference has {there}{note}"
+    here, there = (_shown(event) for event in (mine, theirs))
+    return f"first difference at its event {place + 1}: got {here}, reference has {there}"
+
+
+def _shown(event: Event | None) -> str:
+    if event is None:
+        return "nothing more"
+    digest = event.digest()
+    return f"{describe(event)} ({'no digest' if digest is None else digest.hex()[:8] + '…'})"
 
 
 def explain_reference_log(references: ReferenceValues, reference: Log) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -127,9 +127,9 @@ def explain_dates(
             why = f"{window.document} of the collateral was issued after it"
             yield _wrong_clock(why, window.issued.timestamp(), clock)
             return
-    for window in windows:
-        if clock > window.expires.timestamp():
-            yield _expired(window, clock)
+    past = [window for window in windows if clock > window.expires.timestamp()]
+    if past:
+        yield _expired(past, clock)
 
 
 def _clock_fault(clock: float, token_issued: float | None) -> Finding | None:
@@ -152,15 +152,17 @@ def _wrong_clock(why: str, least: float, clock: float) -> Finding:
     )
 
 
-def _expired(window: Window, clock: float) -> Finding:
-    days = (clock - window.expires.timestamp()) / 86400
+def _expired(past: Sequence[Window], clock: float) -> Finding:
+    first = min(past, key=lambda window: window.expires)
+    days = (clock - first.expires.timestamp()) / 86400
     return Finding(
         Code.COLLATERAL_EXPIRED,
         Severity.REFUSAL,
-        f"{window.document} of the collateral ended {days:.1f} days before the guest's clock",
+        f"collateral ended {days:.1f} days before the guest's clock: "
+        + ", ".join(window.document for window in past),
         "refresh the collateral where the verifier gets it (PCCS cache, file://); if it is fresh "
         "there, the clock is ahead",
-        expected=f"{utc(window.issued)} to {utc(window.expires)}",
+        expected=f"{utc(first.issued)} to {utc(first.expires)}",
         got=moment(clock),
     )
 

@@ -30,7 +30,11 @@ def explain_denial(token: TokenClaims, policy: str | None) -> Iterator[Finding]:
             Code.POLICY_DENIED,
             Severity.NOTE,
             f"{submodule.name} is {submodule.status}, of TEE {submodule.tee or 'unknown'}; "
-            + ("the policy mentions" if policy is not None else "policies usually look at"),
+            + (
+                "the policy mentions these claims"
+                if policy is not None
+                else "policies usually look at these claims"
+            ),
             _advice(submodule, policy),
             got="; ".join(values[:MAX_CLAIMS]) or "none of the claims of this token",
         )

@@ -135,15 +135,22 @@ def _doubtful(
         Code.TRUST_VECTOR,
         Severity.WARNING,
         f"{submodule.name}: {claim} is {value}, {tier(value)}: {words(claim, value)}",
-        _advice(claim, deciding, references),
+        _advice(claim, deciding, references, all_good=not wrong),
         expected="; ".join(f"{path} = {_shown(good)}" for path, _, good in wrong),
         got="; ".join(f"{path} = {got}" for path, got, _ in wrong),
     )
 
 
-def _advice(claim: str, deciding: tuple[str, ...], references: ReferenceValues | None) -> str:
+def _advice(
+    claim: str, deciding: tuple[str, ...], references: ReferenceValues | None, *, all_good: bool
+) -> str:
     if not deciding:
         return "look into the attestation policy for what decides this claim"
+    if all_good:
+        return (
+            f"every claim that Trustee's default policy reads for {claim} is good by the values "
+            "here: the KBS has other reference values, or another policy"
+        )
     names = ", ".join(path.rpartition(".")[2] for path in deciding)
     known = "" if references is not None else " (add them to the bundle to see which)"
     return (

@@ -202,6 +202,13 @@ def tampered(register: str) -> TdState:
     return td
 
 
+def unknown_td() -> TdState:
+    """Other firmware and another kernel."""
+    td = other_boot(kernel=b"new")
+    td.tamper("mrtd", hashlib.sha384(b"new firmware").digest())
+    return td
+
+
 def debug_td() -> TdState:
     td = TdState.booted()
     td.attributes |= DEBUG
@@ -363,7 +370,7 @@ REFUSALS: Final = (
         lambda: Guest().parts(
             kbs_answer=None,
             attest_request=None,
-            token_claims=token_claims(UNKNOWN_VECTOR, claims(other_boot(kernel=b"new"))),
+            token_claims=token_claims(UNKNOWN_VECTOR, claims(unknown_td())),
         ),
         ("hardware is 97, contraindicated", "executables is 33, warning", "rtmr_1"),
     ),

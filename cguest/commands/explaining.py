@@ -6,6 +6,7 @@ Collects or reads the material and shows the findings; the rules are ``explain``
 from __future__ import annotations
 
 import argparse
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ FILES: Final = (
     ("--policy", Part.RESOURCE_POLICY, "resource policy (Rego) of the key broker"),
     ("--handshakes", Part.HANDSHAKES, "nonces and keys of other handshakes (JSON)"),
 )
+WIDTH: Final = 100  # columns of text
+VALUE_WIDTH: Final = 132  # a register has 96 digits, and words beside it
 _EXITS: Final = {Severity.REFUSAL: Exit.REFUSED, Severity.OUTAGE: Exit.ERROR}
 
 
@@ -76,12 +79,27 @@ def shown(findings: Sequence[Finding], *, least: Exit = Exit.PASS) -> Outcome:
 
 
 def _paragraph(item: Finding) -> str:
-    lines = [f"{item.severity.value}: {item.code.value}", f"  found     {item.found}"]
-    if item.expected:
-        lines.append(f"  expected  {item.expected}")
-    if item.got:
-        lines.append(f"  got       {item.got}")
-    return "\n".join([*lines, f"  do        {item.advice}"])
+    rows = {
+        "found": item.found,
+        "expected": item.expected,
+        "got": item.got,
+        "do": item.advice,
+    }
+    return "\n".join(
+        [f"{item.severity.value}: {item.code.value}"]
+        + [_wrapped(name, text) for name, text in rows.items() if text]
+    )
+
+
+def _wrapped(name: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        VALUE_WIDTH if name in ("expected", "got") else WIDTH,
+        initial_indent=f"  {name:<10}",
+        subsequent_indent=" " * 12,
+        break_long_words=False,  # values stay whole, to be copied
+        break_on_hyphens=False,
+    )
 
 
 async def explain_bundle(args: argparse.Namespace, _targets: Targets) -> Outcome:
