@@ -63,12 +63,16 @@ class FaultKind(StrEnum):
     REGISTER_BUSY = "register_busy"  # EBUSY from a register write
     EXTEND_LOST = "extend_lost"  # a register write that changes nothing
     EXTEND_TWICE = "extend_twice"  # a register write that extends two times
+    FOREIGN_EXTEND = "foreign_extend"  # another program extends just before
+    SHORT_WRITE = "short_write"  # a register write that takes `length` bytes and does nothing
 
 
 REGISTER_KINDS: Final = (
     FaultKind.REGISTER_BUSY,
     FaultKind.EXTEND_LOST,
     FaultKind.EXTEND_TWICE,
+    FaultKind.FOREIGN_EXTEND,
+    FaultKind.SHORT_WRITE,
 )
 PARAMETERS: Final[dict[FaultKind, tuple[str, ...]]] = {
     FaultKind.SLOW: ("seconds",),
@@ -76,6 +80,7 @@ PARAMETERS: Final[dict[FaultKind, tuple[str, ...]]] = {
     FaultKind.TRUNCATED: ("length",),
     FaultKind.TRAILING: ("length",),
     FaultKind.ZEROS: ("length",),
+    FaultKind.SHORT_WRITE: ("length",),
     FaultKind.CORRUPT: ("offset",),
     FaultKind.WRONG_PROVIDER: ("provider",),
     FaultKind.VERSION: ("version",),

@@ -10,6 +10,7 @@ direction it was opened in has been judged before.
 from __future__ import annotations
 
 import errno
+import secrets
 from collections.abc import Awaitable, Callable
 
 from mocktee.bootlog import DIGEST_BYTES
@@ -121,8 +122,13 @@ class RegisterFile(OpenFile):
             raise SyscallError(errno.EINVAL)
         if self._faults.take(FaultKind.REGISTER_BUSY):
             raise SyscallError(errno.EBUSY)
+        if short := self._faults.take(FaultKind.SHORT_WRITE):
+            return min(short.length, DIGEST_BYTES - 1)
+        rtmr = int(self._name.removeprefix("rtmr"))
+        if self._faults.take(FaultKind.FOREIGN_EXTEND):
+            self._td.extend(rtmr, secrets.token_bytes(DIGEST_BYTES))
         for _ in range(self._times()):
-            self._td.extend(int(self._name.removeprefix("rtmr")), clipped)
+            self._td.extend(rtmr, clipped)
         return DIGEST_BYTES
 
     def _times(self) -> int:

@@ -1,4 +1,10 @@
-"""A mounted mock TSM for the suites of this rung, one per module."""
+"""What the conformance suites of this rung run on.
+
+Always on a fake of the tests, and on the mounted mock TSM, one per module. In a TD, where the mock
+refuses to start, name the kernel's own interfaces instead of it: ``TSM_REPORT_PATH``
+(``/sys/kernel/config/tsm/report``), ``TDX_MEASUREMENTS_PATH``, ``TDX_GUEST_DEVICE``. The suites
+extend RTMR3 there, so evidence of that boot no longer replays.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,14 @@ from mocktee.pki import MockPki
 from mocktee.tsm.process import TsmProcess
 
 CONFIG_ID = bytes(range(100, 148))
+KERNEL_REPORT_PATH = os.environ.get("TSM_REPORT_PATH")
+KERNEL_MEASUREMENTS_PATH = os.environ.get("TDX_MEASUREMENTS_PATH")
+KERNEL_GUEST_DEVICE = os.environ.get("TDX_GUEST_DEVICE")
+
+
+def implementations(kernel_path: str | None, *ours: str) -> list[str]:
+    """The fake, and either what ours names or the kernel."""
+    return ["fake", *(ours if kernel_path is None else ("kernel",))]
 
 
 @pytest.fixture(scope="session")

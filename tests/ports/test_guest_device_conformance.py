@@ -35,6 +35,7 @@ from tdx.guest_device import (
     DEVICE_PATHS,
     DeviceAbi,
     LinuxGuestDevice,
+    TdReportDevice,
     VendorDevice,
     find_guest_device,
     fresh_report,
@@ -43,6 +44,7 @@ from tdx.measurements import RegisterName
 from tdx.report_data import ReportData
 from tdx.report_registers import FIELDS, ReportRegisters
 from tdx.tdreport import parse_tdreport
+from tests.ports.conftest import KERNEL_GUEST_DEVICE, implementations
 from tests.ports.fake_guest_device import FakeGuestDevice, formed_report
 from tests.ports.syscalls import refused
 
@@ -60,25 +62,49 @@ def stand_in(abi: DeviceAbi, td: TdState | None = None) -> MockGuestDevice:
     return MockGuestDevice(td, MockQgs(PKI, td), GuestKernel(abi.value))
 
 
+@pytest.fixture(params=implementations(KERNEL_GUEST_DEVICE, "adapter"))
+def reporter(request: pytest.FixtureRequest) -> TdReportDevice:
+    """Devices as mainline has them."""
+    if request.param == "kernel":
+        return LinuxGuestDevice(Path(str(KERNEL_GUEST_DEVICE)))
+    maker: Maker = _maker(request.param)
+    return maker(DeviceAbi.MAINLINE)
+
+
 @pytest.fixture(params=["fake", "adapter"])
 def make(request: pytest.FixtureRequest) -> Maker:
     """Makes devices of an ABI."""
-    if request.param == "fake":
+    return _maker(request.param)
+
+
+def _maker(name: str) -> Maker:
+    if name == "fake":
         return lambda abi: FakeGuestDevice(abi, CONFIG_ID)
     return lambda abi: LinuxGuestDevice(NODE, abi, ioctl=stand_in(abi).ioctl)
 
 
-@pytest.mark.parametrize("abi", DeviceAbi)
-def test_a_report_carries_the_data_and_its_hashes_hold(make: Maker, abi: DeviceAbi) -> None:
-    report = parse_tdreport(make(abi).td_report(DATA))
-    assert report.report_data == DATA
-    assert report.td_info.mr_config_id == CONFIG_ID
+def test_a_report_carries_the_data_and_its_hashes_hold(reporter: TdReportDevice) -> None:
+    for data in (DATA, bytes(64)):
+        assert parse_tdreport(reporter.td_report(data)).report_data == data
+
+
+def test_reports_of_one_td_differ_in_the_data_only(reporter: TdReportDevice) -> None:
+    first, second = (parse_tdreport(reporter.td_report(data)) for data in (DATA, DATA[::-1]))
+    assert first.td_info == second.td_info
+    assert first.tee_tcb_info == second.tee_tcb_info
 
 
 @pytest.mark.parametrize("size", [0, 48, 63, 65])
-def test_report_data_of_another_size_never_reaches_the_kernel(make: Maker, size: int) -> None:
+def test_report_data_of_another_size_never_reaches_the_kernel(
+    reporter: TdReportDevice, size: int
+) -> None:
     with pytest.raises(ValueError, match=str(size)):
-        make(DeviceAbi.MAINLINE).td_report(bytes(size))
+        reporter.td_report(bytes(size))
+
+
+@pytest.mark.parametrize("abi", DeviceAbi)
+def test_every_abi_gives_reports(make: Maker, abi: DeviceAbi) -> None:
+    assert parse_tdreport(make(abi).td_report(DATA)).td_info.mr_config_id == CONFIG_ID
 
 
 @pytest.mark.parametrize("abi", [DeviceAbi.VENDOR, DeviceAbi.VENDOR_V3])

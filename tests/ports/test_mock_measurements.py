@@ -124,6 +124,22 @@ async def test_extend_that_goes_wrong_silently(mock_tsm: TsmProcess, kind: str, 
     assert await asyncio.to_thread(read, path) == after(before, *[DIGEST] * times)
 
 
+async def test_a_foreign_extension_comes_first(mock_tsm: TsmProcess) -> None:
+    path = mock_tsm.measurements / "rtmr3:sha384"
+    before = await asyncio.to_thread(read, path)
+    await mock_tsm.set_faults([{"kind": "foreign_extend"}])
+    assert await asyncio.to_thread(write_at, path, DIGEST) == 48
+    assert await asyncio.to_thread(read, path) not in {before, after(before, DIGEST)}
+
+
+async def test_a_short_write_extends_nothing(mock_tsm: TsmProcess) -> None:
+    path = mock_tsm.measurements / "rtmr3:sha384"
+    before = await asyncio.to_thread(read, path)
+    await mock_tsm.set_faults([{"kind": "short_write", "length": 20}])
+    assert await asyncio.to_thread(write_at, path, DIGEST) == 20
+    assert await asyncio.to_thread(read, path) == before
+
+
 async def test_busy_register_extends_nothing(mock_tsm: TsmProcess) -> None:
     path = mock_tsm.measurements / "rtmr3:sha384"
     before = await asyncio.to_thread(read, path)

@@ -41,6 +41,7 @@ from tdx.quote_source import QuoteSource
 from tdx.report_data import ReportData
 from tdx.tsm import LinuxTsm
 from tdx.tsm_report import TsmQuoteSource
+from tests.ports.conftest import KERNEL_REPORT_PATH
 from tests.ports.fake_guest_device import FakeGuestDevice
 from tests.ports.fake_tsm import FakeTsm
 
@@ -51,8 +52,13 @@ NODE = Path(os.devnull)
 DATA = ReportData(bytes(range(64)))
 OTHER = ReportData(bytes(64))
 QUOTE_ABIS = [abi for abi in DeviceAbi if abi is not DeviceAbi.MAINLINE]
-KINDS = ["fake-tsm", "tsm", "qgs", *(f"fake-{abi.value}" for abi in QUOTE_ABIS),
-         *(abi.value for abi in QUOTE_ABIS)]  # fmt: skip
+KINDS = [
+    "fake-tsm",
+    "tsm" if KERNEL_REPORT_PATH is None else "kernel-tsm",
+    "qgs",
+    *(f"fake-{abi.value}" for abi in QUOTE_ABIS),
+    *(abi.value for abi in QUOTE_ABIS),
+]
 
 
 def on_ioctl(device: MockGuestDevice) -> IoctlQuoteSource:
@@ -80,6 +86,8 @@ def source(request: pytest.FixtureRequest) -> Iterator[QuoteSource]:
         mock: TsmProcess = request.getfixturevalue("mock_tsm")
         yield TsmQuoteSource(LinuxTsm(mock.report_root))
         assert os.listdir(mock.report_root) == []
+    elif kind == "kernel-tsm":
+        yield TsmQuoteSource(LinuxTsm(Path(str(KERNEL_REPORT_PATH))))
     elif kind == "qgs":
         yield source_on(request.getfixturevalue("qgs"))
     elif kind.startswith("fake-"):

@@ -14,22 +14,31 @@ import pytest
 from agent.eventlog import Registers
 from mocktee.tsm.process import TsmProcess
 from tdx.errors import MeasurementError, MeasurementsAbsentError
+from tdx.guest_device import DeviceAbi
 from tdx.measurements import MeasurementRegisters
-from tests.ports.conftest import CONFIG_ID
+from tdx.report_registers import ReportRegisters
+from tests.ports.conftest import CONFIG_ID, KERNEL_MEASUREMENTS_PATH, implementations
+from tests.ports.fake_guest_device import FakeGuestDevice
 from tests.ports.fake_registers import FakeRegisters
 
 DIGEST = hashlib.sha384(b"event").digest()
 
 
-@pytest.fixture(params=["fake", "mock"])
+@pytest.fixture(params=[*implementations(KERNEL_MEASUREMENTS_PATH, "mock"), "device"])
 def registers(request: pytest.FixtureRequest) -> Registers:
+    """In memory, in sysfs or what looks like it, and through the ioctl of a vendor kernel."""
     if request.param == "fake":
         return FakeRegisters()
+    if request.param == "device":
+        return ReportRegisters(FakeGuestDevice(DeviceAbi.VENDOR))
+    if request.param == "kernel":
+        return MeasurementRegisters(Path(str(KERNEL_MEASUREMENTS_PATH)))
     mock: TsmProcess = request.getfixturevalue("mock_tsm")
     return MeasurementRegisters(mock.measurements)
 
 
-@pytest.mark.parametrize("rtmr", range(4))
+# Every way extends these two; mainline extends all four, vendor kernels keep 0 and 1.
+@pytest.mark.parametrize("rtmr", [2, 3])
 def test_extension_hashes_old_value_and_digest(registers: Registers, rtmr: int) -> None:
     others = [registers.read_rtmr(r) for r in range(4) if r != rtmr]
     before = registers.read_rtmr(rtmr)
@@ -38,6 +47,16 @@ def test_extension_hashes_old_value_and_digest(registers: Registers, rtmr: int) 
     after = registers.read_rtmr(rtmr)
     assert after == hashlib.sha384(before + DIGEST).digest()
     assert [registers.read_rtmr(r) for r in range(4) if r != rtmr] == others
+
+
+@pytest.mark.parametrize("rtmr", [0, 1])
+def test_mainline_extends_the_registers_of_the_firmware_too(
+    mock_tsm: TsmProcess, rtmr: int
+) -> None:
+    registers = MeasurementRegisters(mock_tsm.measurements)
+    before = registers.read_rtmr(rtmr)
+    registers.extend(rtmr, DIGEST)
+    assert registers.read_rtmr(rtmr) == hashlib.sha384(before + DIGEST).digest()
 
 
 def test_fixed_registers_are_read(mock_tsm: TsmProcess) -> None:

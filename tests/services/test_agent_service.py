@@ -294,7 +294,13 @@ async def test_an_event_that_breaks_the_rules(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [{"kind": "register_busy", "count": 5}, {"kind": "extend_lost"}], ids=["busy", "lost"]
+    "fault",
+    [
+        {"kind": "register_busy", "count": 5},
+        {"kind": "extend_lost"},
+        {"kind": "short_write", "length": 20},
+    ],
+    ids=["busy", "lost", "short"],
 )
 async def test_an_event_that_did_not_reach_the_register_is_not_logged(
     caller: Caller, tsm: TsmProcess, tmp_path: Path, fault: dict[str, object]
