@@ -12,6 +12,7 @@ from pathlib import Path
 from cguest.commands import (
     attestation,
     doctor,
+    eventlogs,
     explaining,
     mounts,
     quotes,
@@ -24,7 +25,7 @@ from cguest.outcome import Exit
 from cguest.sockets import resolve
 from secrecy.journal import configure_logging
 
-NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
+NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *eventlogs.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
 TOP = (*attestation.TOP, *explaining.TOP, *references.TOP, *doctor.TOP)
 EPILOG = """\
 exit codes:

@@ -1,4 +1,4 @@
-"""``cguest quote inspect``: what a quote or report says."""
+"""``cguest quote inspect``: what a quote or report says. ``verify`` is in ``verifying.py``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from cguest.commands.registry import Noun, Verb
+from cguest.commands.verifying import VERIFY
 from cguest.connection import CommandError
 from cguest.files import read_file
 from cguest.outcome import Outcome, Value
@@ -79,6 +80,7 @@ NOUNS = (
                 "FILE holds a quote or TDREPORT (bytes, hex or base64), evidence JSON, or the\n"
                 "body of a KBS attestation request.",
             ),
+            VERIFY,
         ),
     ),
 )

@@ -20,6 +20,7 @@ from tdx.errors import (
 )
 from tdx.eventlog import parse_event_log
 from tdx.evidence_forms import recognise
+from tdx.log_history import log_history
 from tdx.pck import load_chain, pck_extension
 from tdx.quote import parse_quote
 from tdx.tdreport import parse_tdreport
@@ -49,6 +50,14 @@ class Target:
 
 def _described(data: bytes) -> None:
     describe_quote(parse_quote(data))
+
+
+def _told(data: bytes) -> None:
+    log_history(data)
+
+
+def _told_text(data: bytes) -> None:
+    log_history(None, data.decode("utf-8", "surrogateescape"))
 
 
 def _certificates(data: bytes) -> None:
@@ -90,6 +99,8 @@ TARGETS: Final = (
     Target("collateral", parse_collateral, CollateralFormatError, _files("collateral/phala*")),
     Target("TDREPORT", parse_tdreport, ReportFormatError, _files("tdreports/*")),
     Target("event log", parse_event_log, EventLogError, _files("ccel/[adgot]*.bin")),
+    Target("event history", _told, EventLogError, _files("ccel/[adgot]*.bin")),
+    Target("text log", _told_text, EventLogError, _files("aael/*")),
     Target("PCK chain", _certificates, CertificateFormatError, _files("collateral/*.pem")),
     Target("certificate", _certificate, CertificateFormatError, _files("*/*_root_ca.der")),
     Target("evidence file", recognise, EvidenceFormatError, _files("expected/dstack*.json")),
