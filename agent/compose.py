@@ -134,7 +134,8 @@ async def _sessions(
     document = initdata.document if initdata is not None else None
     client = KbsClient(
         config.url,
-        KbsTls(ca_pem=config.cert),
+        KbsTls(ca_pem=config.cert, pins=frozenset(config.pins)),
+        proxy=config.proxy,
         key_algorithm=config.tee_key_algorithm,
         init_data=InitData(document.decode()) if document is not None else None,
     )

@@ -30,6 +30,7 @@ KBC_PARAMS_PARAMETER: Final = "agent.aa_kbc_params="
 KBC_WITH_KBS: Final = "cc_kbc"
 MAX_URL: Final = 2048
 
+Pin = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
 InitdataPlace = Annotated[str, msgspec.Meta(pattern="^(/.*|device)$", max_length=1024)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", max_length=1024)]
@@ -47,7 +48,8 @@ class QuoteSourceName(StrEnum):
 class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text.
 
-    The others are ours. After a failed handshake none is made for ``hold_off_seconds``, twice as
+    The others are ours: ``pins`` as in :class:`kbs.KbsTls`, ``proxy`` as ``http://host:port``.
+    After a failed handshake none is made for ``hold_off_seconds``, twice as
     long after each further failure up to ``hold_off_max_seconds``, each +-50 %. The first
     handshake waits a random part of ``start_spread_seconds``.
     """
@@ -55,6 +57,8 @@ class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Url
     cert: str | None = None
     tee_key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256
+    pins: tuple[Pin, ...] = ()
+    proxy: Url | None = None
     hold_off_seconds: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.0
     hold_off_max_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     start_spread_seconds: Annotated[float, msgspec.Meta(ge=0, le=40)] = 0.2

@@ -77,9 +77,8 @@ async def _open_resources(
     if not config.kbc.url:
         log.warning("no key broker configured", hint="set kbc.url")
         return NoResources()
-    client = await stack.enter_async_context(
-        KbsClient(config.kbc.url, KbsTls(ca_pem=config.kbc.kbs_cert))
-    )
+    tls = KbsTls(ca_pem=config.kbc.kbs_cert, pins=frozenset(config.kbc.pins))
+    client = await stack.enter_async_context(KbsClient(config.kbc.url, tls, proxy=config.kbc.proxy))
     if sessions is None:
         own = AgentSessionSource(UnixAddress.parse(config.aa.aa_socket))
         stack.push_async_callback(own.aclose)

@@ -36,11 +36,17 @@ class AgentSection(Section, frozen=True):
 
 
 class KbcSection(Section, frozen=True):
-    """``url`` empty: no key broker. ``cache_seconds`` is ours: how long contents are kept."""
+    """``url`` empty: no key broker. The last three are ours.
+
+    ``pins`` are as in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``, and contents are
+    kept for ``cache_seconds``.
+    """
 
     name: str = CC_KBC
     url: str = ""
     kbs_cert: str | None = None
+    pins: tuple[str, ...] = ()
+    proxy: str | None = None
     cache_seconds: float = 0.0
 
 

@@ -101,11 +101,12 @@ class KbsClient:
         key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256,
         init_data: InitData | None = None,
         protocol_version: ProtocolVersion = ProtocolVersion.AUTO,
+        proxy: str | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`."""
-        self._link = HttpLink(base_url, tls if tls is not None else KbsTls())
+        self._link = HttpLink(base_url, tls if tls is not None else KbsTls(), proxy)
         self._limits = limits if limits is not None else KbsLimits()
         self._retries = retries if retries is not None else RetryPolicy()
         self._key_algorithm = key_algorithm

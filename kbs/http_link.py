@@ -55,9 +55,13 @@ class Answer:
 class HttpLink:
     """Requests to one base URL. Opens its first connection with the first request."""
 
-    def __init__(self, base_url: str, tls: KbsTls) -> None:
-        """Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`."""
+    def __init__(self, base_url: str, tls: KbsTls, proxy: str | None = None) -> None:
+        """``proxy`` is ``http://host:port``; TLS goes through it end to end (CONNECT).
+
+        Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`.
+        """
         self.base_url = _checked_base_url(base_url)
+        self._proxy = None if proxy is None else _checked_proxy(proxy)
         # Plain http only where the configuration itself says http://: nothing redirects there.
         self._ssl = tls.context() if self.base_url.startswith("https://") else None
         self._session: aiohttp.ClientSession | None = None
@@ -123,7 +127,9 @@ class HttpLink:
             raise KbsClosedError(attempted=attempted)
         url = URL(f"{self.base_url}{target}", encoded=True)
         session = self._session or self._open_session()
-        return session.request(method, url, headers=headers, data=body, allow_redirects=False)
+        return session.request(
+            method, url, headers=headers, data=body, allow_redirects=False, proxy=self._proxy
+        )
 
     async def aclose(self) -> None:
         """Close all connections, for good."""
@@ -166,6 +172,17 @@ def _checked_base_url(text: str) -> str:
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise KbsUrlError("it has a user name, query or fragment")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _checked_proxy(text: str) -> str:
+    try:
+        url = _checked_base_url(text)
+        parts = urlsplit(url)
+    except KbsUrlError as error:
+        raise KbsUrlError(f"its proxy: {error.problem}") from error
+    if parts.scheme != "http" or parts.path or parts.port is None:
+        raise KbsUrlError("its proxy is not of the form http://host:port")
+    return url
 
 
 def _refuse_surprises(response: aiohttp.ClientResponse, attempted: str) -> None:
@@ -240,6 +257,18 @@ async def _translated(attempted: str) -> AsyncIterator[None]:
             "the KBS could not be authenticated over TLS",
             attempted=attempted,
             hint=tls_hint(error),
+        ) from error
+    except aiohttp.ClientProxyConnectionError as error:
+        raise KbsUnreachableError(
+            f"no connection to the proxy ({_reason(error.os_error)})",
+            attempted=attempted,
+            hint="see that the configured proxy runs, and that name and port are right",
+        ) from error
+    except aiohttp.ClientHttpProxyError as error:
+        raise KbsUnreachableError(
+            f"the proxy made no way to the KBS (HTTP {error.status})",
+            attempted=attempted,
+            hint="see what the proxy allows; it may not know the KBS's name or may want a log-in",
         ) from error
     except aiohttp.ClientConnectorError as error:
         raise KbsUnreachableError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +11,49 @@ from typing import Final
 from kbs.errors import KbsTlsError
 
 MAX_CA_PEM_CHARACTERS: Final = 1024 * 1024
+_PIN: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+NOT_PINNED: Final = "KEY_NOT_PINNED"
+_SEEN_KEY: Final = re.compile(f"{NOT_PINNED}: ([a-z0-9 ]{{1,64}})", re.ASCII)
+
+
+def spki_pin(certificate_der: bytes) -> str:
+    """Return the hexadecimal SHA-256 of a certificate's SubjectPublicKeyInfo.
+
+    Raises ``ValueError`` or ``cryptography``'s ``UnsupportedAlgorithm`` for bytes that are no
+    certificate, or one with an unknown kind of key.
+    """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.x509 import load_der_x509_certificate
+
+    key = load_der_x509_certificate(certificate_der).public_key()
+    spki = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(spki).hexdigest()
+
+
+class _PinnedContext(ssl.SSLContext):
+    """A context that remembers which keys are good."""
+
+    pins: frozenset[str] = frozenset()
+
+
+class _PinnedObject(ssl.SSLObject):
+    """Ends the TLS handshake with an error unless the peer proved to have a pinned key.
+
+    In the handshake itself, so that not a byte of a request can go out before.
+    """
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        pins = self.context.pins if isinstance(self.context, _PinnedContext) else frozenset()
+        certificate = self.getpeercert(binary_form=True)
+        try:
+            pin = "" if certificate is None else spki_pin(certificate)
+        except Exception as error:  # a key that cannot be read is no pinned one
+            raise _not_pinned("unreadable certificate") from error
+        if pin not in pins:
+            raise _not_pinned(pin or "no certificate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +61,15 @@ class KbsTls:
     """Trust anchors for ``https``: the system's roots, and those in ``ca_pem`` if it is given.
 
     Both together is what guest-components does with ``kbs_cert``; with ``system_roots`` off only
-    ``ca_pem`` counts. There is no way to skip verification and no client certificate.
+    ``ca_pem`` counts. ``pins`` are SHA-256 digests, in hexadecimal, of the SubjectPublicKeyInfo
+    (RFC 7469 2.4) that the KBS's own certificate may have. Pins alone decide alone: issuer, name
+    and dates do not count then. With ``ca_pem`` beside them, both must hold. There is no way to
+    skip verification and no client certificate.
     """
 
     ca_pem: str | None = None
     system_roots: bool = True
+    pins: frozenset[str] = frozenset()
 
     def context(self) -> ssl.SSLContext:
         """Build the TLS context. Raises :class:`~kbs.errors.KbsTlsError` for unusable PEM.
@@ -28,8 +77,12 @@ class KbsTls:
         Not ``ssl.create_default_context``: that one obeys ``SSLKEYLOGFILE`` and would write
         session keys to a file that the environment names.
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
+        context = self._pinning() if self.pins else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.pins and self.ca_pem is None:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE  # the key is the anchor; see _PinnedObject
+            return context
         if self.system_roots:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         if self.ca_pem is not None:
@@ -38,6 +91,18 @@ class KbsTls:
             raise KbsTlsError(
                 "no trust anchors at all", hint="give a CA certificate or allow the system's roots"
             )
+        return context
+
+    def _pinning(self) -> ssl.SSLContext:
+        for pin in self.pins:
+            if not _PIN.fullmatch(pin):
+                raise KbsTlsError(
+                    f"{pin[:80]!r} is no pin",
+                    hint="64 hexadecimal digits: SHA-256 of the public key's SubjectPublicKeyInfo",
+                )
+        context = _PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.pins = frozenset(pin.lower() for pin in self.pins)
+        context.sslobject_class = _PinnedObject
         return context
 
     @staticmethod
@@ -53,9 +118,15 @@ class KbsTls:
             ) from error
 
 
+def _not_pinned(seen: str) -> ssl.SSLError:
+    return ssl.SSLError(ssl.SSL_ERROR_SSL, f"{NOT_PINNED}: {seen}")
+
+
 def tls_hint(error: BaseException) -> str:
     """Return what to do about a failed TLS connection."""
     text = str(error)
+    if found := _SEEN_KEY.search(text):
+        return f"the KBS has a key that is not pinned ({found[1]}); see that nobody is in between"
     if "Hostname mismatch" in text or "IP address mismatch" in text:
         return "the KBS's certificate is for another name; use that name in the URL"
     if "expired" in text or "not yet valid" in text:
