@@ -15,20 +15,14 @@ from typing import Final
 
 from explain.authenticode import authenticode_sha384
 from explain.errors import BootMeasurementError
-from explain.event_words import (
-    EV_EFI_APPLICATION,
-    EV_IPL,
-    INITRD_TAG,
-    LOAD_OPTIONS_TAG,
-    file_path,
-    located,
-    tag_of,
-)
 from explain.reference_values import QUOTE_FIELDS, ReferenceValues
-from tdx.eventlog import SHA384, Digest, Event
+from tdx.event_description import EV_IPL, INITRD_TAG, LOAD_OPTIONS_TAG, describe_event
+from tdx.eventlog import EV_EVENT_TAG, SHA384, Digest, Event
 from tdx.quote import Quote
-from tdx.replay import START, extended, replay
+from tdx.replay import START, extended, replay, rtmr_of
+from tdx.uefi import parse_loaded_image
 
+EV_EFI_APPLICATION: Final = 0x80000003
 BOOT_RTMRS: Final = (0, 1, 2)  # RTMR3 is what the guest measures at run time
 GRUB_COMMANDS: Final = (b"grub_cmd: ", b"grub_cmd ")
 ALIBABA_FILES: Final = {b"grub_linuxefi Kernel": "kernel", b"grub_linuxefi Initrd": "initrd"}
@@ -174,7 +168,7 @@ class _Changes:
     def put(self, place: int, digest: bytes) -> None:
         event = self.log[place]
         if event.digest() != digest:
-            self.replaced.append(located(event))
+            self.replaced.append(_located(event))
             self.log[place] = replace(event, digests=(Digest(SHA384, digest),))
 
 
@@ -223,7 +217,21 @@ def _no_place(what: str, why: str) -> BootMeasurementError:
 
 
 def _tagged(log: Sequence[Event], tag: int) -> int | None:
-    return next((place for place, event in enumerate(log) if tag_of(event) == tag), None)
+    return next((place for place, event in enumerate(log) if _tag(event) == tag), None)
+
+
+def _tag(event: Event) -> int | None:
+    tagged = event.event_type == EV_EVENT_TAG and len(event.data) >= 8
+    return int.from_bytes(event.data[:4], "little") if tagged else None
+
+
+def _file_name(data: bytes) -> str:
+    image = parse_loaded_image(data)
+    return "" if image is None else image.path.rpartition("/")[2]
+
+
+def _located(event: Event) -> str:
+    return f"RTMR{rtmr_of(event.register)}: {describe_event(event).summary}"
 
 
 def _direct_kernel(log: Sequence[Event]) -> int | None:
@@ -232,7 +240,7 @@ def _direct_kernel(log: Sequence[Event]) -> int | None:
         (
             place
             for place, event in enumerate(log)
-            if event.event_type == EV_EFI_APPLICATION and file_path(event.data) == "kernel"
+            if event.event_type == EV_EFI_APPLICATION and _file_name(event.data) == "kernel"
         ),
         None,
     )

@@ -22,9 +22,10 @@ from explain.errors import BundleError, ExplainError
 from explain.finding import Code, Finding, Severity
 from explain.reference_values import ReferenceValues, parse_reference_values
 from explain.token import TokenClaims, parse_token_claims
+from tdx.aael import parse_text_log
 from tdx.ccel import parse_ccel
 from tdx.errors import EventLogError, QuoteFormatError, TdxError
-from tdx.eventlog import Event
+from tdx.log_history import LogHistory, log_history
 from tdx.quote import Quote, parse_quote
 from tdx.verify import Collateral, parse_collateral, parse_root
 
@@ -54,13 +55,14 @@ class Case:
     manifest: Manifest = field(default_factory=Manifest)
     request: AttestRequest | None = None
     quote: Quote | None = None
-    log: tuple[Event, ...] | None = None
+    log: LogHistory | None = None
+    text_value: bytes | None = None  # RTMR3 after the agent's log in text form
     known: Known = field(default_factory=Known)
     answer: Answer | None = None
     token: TokenClaims | None = None
     initdata: bytes | None = None
     references: ReferenceValues | None = None
-    reference_log: tuple[Event, ...] | None = None
+    reference_log: LogHistory | None = None
     collateral: Collateral | None = None
     trusted_root: bytes | None = None  # DER
     resource_policy: str | None = None
@@ -98,18 +100,20 @@ def read_case(bundle: Bundle) -> Case:
     if request is not None and request.initdata is not None:
         initdata = request.initdata  # what the KBS judged
     policy = bundle.get(Part.RESOURCE_POLICY)
-    log = reader.parsed("cc_eventlog", log_bytes, _events) if log_bytes else None
+    log = reader.parsed("cc_eventlog", log_bytes, _sent_log) if log_bytes else None
+    text = members.get("aa_eventlog")
     return Case(
         manifest=reader.read(Part.MANIFEST, _manifest) or Manifest(),
         request=request,
         quote=reader.parsed("quote", quote_bytes, parse_quote) if quote_bytes else None,
         log=log,
+        text_value=_text_value(text) if isinstance(text, str) else None,
         known=_known(reader),
         answer=reader.read(Part.ANSWER, parse_answer),
         token=reader.read(Part.TOKEN_CLAIMS, parse_token_claims),
         initdata=initdata,
         references=reader.read(Part.REFERENCE_VALUES, parse_reference_values),
-        reference_log=reader.read(Part.REFERENCE_LOG, _events),
+        reference_log=reader.read(Part.REFERENCE_LOG, log_history),
         collateral=reader.read(Part.COLLATERAL, parse_collateral),
         trusted_root=reader.read(Part.ROOT, parse_root),
         resource_policy=None if policy is None else policy.decode("utf-8", "replace"),
@@ -117,8 +121,18 @@ def read_case(bundle: Bundle) -> Case:
     )
 
 
-def _events(data: bytes) -> tuple[Event, ...]:
-    return parse_ccel(data).events
+def _sent_log(data: bytes) -> LogHistory:
+    """The log in evidence; a KBS wants its first record, which other logs may lack."""
+    parse_ccel(data)
+    return log_history(data)
+
+
+def _text_value(text: str) -> bytes | None:
+    """RTMR3 after the text log; None if it does not parse, for a KBS of today ignores it."""
+    try:
+        return parse_text_log(text).value
+    except EventLogError:
+        return None
 
 
 def _binary(reader: _Reader, members: Mapping[str, object], name: str) -> bytes | None:

@@ -65,7 +65,7 @@ def _about_quote(case: Case) -> Iterator[Finding]:
     sent = case.request is not None and case.request.initdata is not None
     yield from explain_initdata(quote.body.mr_config_id, case.initdata, sent=sent)
     if Code.EVENT_LOG_MALFORMED not in {item.code for item in case.unusable}:
-        yield from explain_log(quote, case.log, case.reference_log)
+        yield from explain_log(quote, case.log, case.reference_log, case.text_value)
     if case.references is not None:
         yield from explain_references(quote, case.log, case.references, case.reference_log)
 

@@ -9,36 +9,44 @@ log is not compared, a present one must explain all four registers).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import Final
 
-from explain.event_words import describe
 from explain.finding import Code, Finding, Severity
 from explain.reference_values import ReferenceValues, claims_of
-from tdx.eventlog import Event
+from tdx.log_history import Entry, LogHistory, divergences
 from tdx.quote import Quote
-from tdx.replay import REGISTERS, START, extended, rtmr_of
+from tdx.replay import START, extended
 
-RUNTIME_REGISTER: Final = 4  # RTMR3: only guest software extends it
+RTMRS: Final = range(4)
+RUNTIME_RTMR: Final = 3  # only guest software extends it
 MAX_SHOWN: Final = 3  # values and events in one text
 
-Log = Sequence[Event]
 
+def explain_log(
+    quote: Quote, log: LogHistory | None, reference: LogHistory | None, text_value: bytes | None
+) -> Iterator[Finding]:
+    """Yield each register that the evidence's event log does not explain.
 
-def explain_log(quote: Quote, log: Log | None, reference: Log | None) -> Iterator[Finding]:
-    """Yield each register that the evidence's event log does not explain."""
+    ``text_value`` is RTMR3 after the agent's text log, if the evidence has one.
+    """
     if log is None:
         yield _no_log(quote)
         return
-    for register in REGISTERS:
-        got = quote.body.rtmrs[rtmr_of(register)]
-        own = _of(log, register)
-        if _replayed(own) != got:
-            yield _unexplained(register, got, own, _of(reference or (), register))
+    for rtmr in RTMRS:
+        got = quote.body.rtmrs[rtmr]
+        if log.values[rtmr] == got:
+            continue
+        if rtmr == RUNTIME_RTMR and text_value == got:
+            yield _text_form(log, got)
+        else:
+            yield _unexplained(rtmr, got, log, reference)
 
 
 def explain_references(
-    quote: Quote, log: Log | None, references: ReferenceValues, reference: Log | None
+    quote: Quote,
+    log: LogHistory | None,
+    references: ReferenceValues,
+    reference: LogHistory | None,
 ) -> Iterator[Finding]:
     """Yield each field of the quote that has good values and none of them."""
     for name, got in claims_of(quote).items():
@@ -46,111 +54,94 @@ def explain_references(
         if not good or got in good:
             continue
         if name.startswith("rtmr_"):
-            register = int(name[-1]) + 1
-            yield _register_differs(register, got, good, log, reference)
+            yield _register_differs(int(name[-1]), got, good, log, reference)
         elif name == "mr_td":
             yield _mr_td(got, good)
         else:
             yield _other_field(name, got, good)
 
 
-def first_difference(own: Log, reference: Log) -> tuple[int, Event | None, Event | None] | None:
-    """Return the first place where two logs of one register differ, or None.
-
-    The place counts from 0; an event is None where a log has ended. Compared are digests: data is
-    not authenticated.
-    """
-    for place, (mine, theirs) in enumerate(zip_longest(own, reference)):
-        if mine is None or theirs is None or mine.digest() != theirs.digest():
-            return place, mine, theirs
-    return None
-
-
-def _of(log: Log, register: int) -> list[Event]:
-    return [event for event in log if event.register == register]
-
-
-def _replayed(events: Log, start: bytes = START) -> bytes | None:
-    """The register after these events, or None if one has no SHA-384 digest."""
-    value = start
-    for event in events:
-        digest = event.digest()
-        if digest is None:
-            return None
-        value = extended(value, digest)
-    return value
-
-
-def _unexplained(register: int, got: bytes, own: Log, reference: Log) -> Finding:
-    name = f"RTMR{rtmr_of(register)}"
-    replayed = _replayed(own)
-    expected = "no SHA-384 digest" if replayed is None else f"replay {replayed.hex()}"
+def _unexplained(rtmr: int, got: bytes, log: LogHistory, reference: LogHistory | None) -> Finding:
     code, found, advice = (
-        _log_ahead(name, got, own)
-        or _log_behind(name, got, own, reference)
-        or _extended_behind(name, register, own, reference)
+        _log_ahead(rtmr, got, log)
+        or _log_behind(rtmr, got, log, reference)
+        or _extended_behind(rtmr, log, reference)
     )
+    expected = f"replay {log.values[rtmr].hex()}"
     return Finding(code, Severity.REFUSAL, found, advice, expected, got.hex())
 
 
-Cause = tuple[Code, str, str]
+Cause = tuple[Code, str, str]  # code, found, advice
+_READ_LATER: Final = (
+    "read the log after the quote and leave out later events; if it happens again, an event was "
+    "logged and never extended"
+)
+_WAS_CUT: Final = (
+    "the log was cut after the boot: look for what truncates it (a size limit, an end mark in the "
+    "middle, a file that was cleared)"
+)
+_ANOTHER_WRITER: Final = (
+    "find the other program that extends it (only one may), or see whether the log directory was "
+    "cleared while the register kept its value; a new boot resets both"
+)
+_ANOTHER_BOOT: Final = (
+    "the boot log was changed or belongs to another boot; compare with a reference log to see the "
+    "first event that differs"
+)
 
 
-def _log_ahead(name: str, got: bytes, own: Log) -> Cause | None:
+def _log_ahead(rtmr: int, got: bytes, log: LogHistory) -> Cause | None:
     """The quote is older than the end of the log: some first events give its value."""
-    for count in range(len(own)):
-        if _replayed(own[:count]) == got:
-            extra = own[count:]
-            return (
-                Code.EVENT_LOG_AHEAD,
-                (
-                    f"the log holds {len(extra)} more events of {name} than the quote covers, "
-                    f"from {describe(extra[0])}"
-                ),
-                (
-                    "read the log after the quote and leave out later events; if it happens again, "
-                    "an event was logged and never extended"
-                ),
-            )
-    return None
+    own = log.of(rtmr)
+    before = [START, *(entry.value for entry in own[:-1])]
+    if got not in before:
+        return None
+    extra = own[before.index(got) :]
+    if not extra:
+        return None
+    first = extra[0].description.summary
+    found = f"the log holds {len(extra)} more events of RTMR{rtmr} than the quote covers: {first}"
+    return Code.EVENT_LOG_AHEAD, found, _READ_LATER
 
 
-def _log_behind(name: str, got: bytes, own: Log, reference: Log) -> Cause | None:
+def _log_behind(
+    rtmr: int, got: bytes, log: LogHistory, reference: LogHistory | None
+) -> Cause | None:
     """Events are missing at the end of the log, and the reference log has them."""
-    for count in range(len(own) + 1, len(reference) + 1):
-        missing = reference[len(own) : count]
-        if _replayed([*own, *missing]) == got:
-            return (
-                Code.EVENT_LOG_BEHIND,
-                f"the log lacks the last {len(missing)} events of {name}: "
-                + "; ".join(describe(event) for event in missing[:MAX_SHOWN]),
-                (
-                    "the log was cut after the boot: look for what truncates it (a size limit, an "
-                    "end mark in the middle, a file that was cleared)"
-                ),
-            )
+    value = log.values[rtmr]
+    further = () if reference is None else reference.of(rtmr)[len(log.of(rtmr)) :]
+    for count, entry in enumerate(further, 1):
+        value = extended(value, entry.digest or b"")
+        if value == got:
+            names = "; ".join(item.description.summary for item in further[: min(count, MAX_SHOWN)])
+            found = f"the log lacks the last {count} events of RTMR{rtmr}: {names}"
+            return Code.EVENT_LOG_BEHIND, found, _WAS_CUT
     return None
 
 
-def _extended_behind(name: str, register: int, own: Log, reference: Log) -> Cause:
-    if register == RUNTIME_REGISTER:
+def _extended_behind(rtmr: int, log: LogHistory, reference: LogHistory | None) -> Cause:
+    own = log.of(rtmr)
+    if log.problem:
+        found = f"the log cannot be replayed: {log.problem}"
+        return Code.EVENT_LOG_REPLAY, found, "look for what wrote that entry"
+    if rtmr == RUNTIME_RTMR:
         what = "has no event of it" if not own else f"explains only its own {len(own)} events"
-        return (
-            Code.EVENT_LOG_REPLAY,
-            f"{name} was extended by somebody who does not write to this log, which {what}",
-            (
-                "find the other program that extends it (only one may), or see whether the log "
-                "directory was cleared while the register kept its value; a new boot resets both"
-            ),
-        )
-    return (
+        found = f"RTMR{rtmr} was extended by somebody who does not write to this log, which {what}"
+        return Code.EVENT_LOG_REPLAY, found, _ANOTHER_WRITER
+    where = "" if reference is None else f"; {_where_logs_part(rtmr, log, reference)}"
+    found = f"replaying the {len(own)} events of RTMR{rtmr} does not give the register{where}"
+    return Code.EVENT_LOG_REPLAY, found, _ANOTHER_BOOT
+
+
+def _text_form(log: LogHistory, got: bytes) -> Finding:
+    return Finding(
         Code.EVENT_LOG_REPLAY,
-        f"replaying the {len(own)} events of {name} does not give the register"
-        + (f"; {_where_logs_part(own, reference)}" if reference else ""),
-        (
-            "the boot log was changed or belongs to another boot; compare with a reference log to "
-            "see the first event that differs"
-        ),
+        Severity.REFUSAL,
+        "RTMR3 was extended by events that are in aa_eventlog, the text form of guest-components "
+        "v0.10 to v0.14, which a KBS since v0.15 does not read",
+        "let guest and KBS be of releases that use the same form of the log",
+        f"replay {log.values[RUNTIME_RTMR].hex()}",
+        got.hex(),
     )
 
 
@@ -167,76 +158,72 @@ def _no_log(quote: Quote) -> Finding:
 
 
 def _register_differs(
-    register: int, got: str, good: Sequence[str], log: Log | None, reference: Log | None
+    rtmr: int,
+    got: str,
+    good: Sequence[str],
+    log: LogHistory | None,
+    reference: LogHistory | None,
 ) -> Finding:
-    name = f"RTMR{rtmr_of(register)}"
     if log is None:
         cause = "without an event log nobody can say which event"
-    elif _replayed(_of(log, register)) != bytes.fromhex(got):
+    elif log.values[rtmr].hex() != got:
         cause = "its event log does not replay either, so which event cannot be said"
     elif reference is None:
         cause = "add the event log of a good boot to see the first event that differs"
     else:
-        cause = _first_event(_of(log, register), _of(reference, register), good)
+        cause = _where_logs_part(rtmr, log, reference)
+        if reference.values[rtmr].hex() not in good:
+            cause += " (the reference log does not replay to a reference value itself)"
     return Finding(
         Code.RTMR_DIFFERS,
         Severity.REFUSAL,
-        f"{name} is none of the reference values; {cause}",
-        _CHANGED[register],
+        f"RTMR{rtmr} is none of the reference values; {cause}",
+        _CHANGED[rtmr],
         _one_of(good),
         got,
     )
 
 
 _CHANGED: Final = {
-    1: "firmware, its variables, ACPI tables or the VM's shape changed (memory, CPUs, devices): "
+    0: "firmware, its variables, ACPI tables or the VM's shape changed (memory, CPUs, devices): "
     "register the new value, or start the VM as before",
-    2: "boot loader, kernel image or partition table changed: register the new value, or boot the "
+    1: "boot loader, kernel image or partition table changed: register the new value, or boot the "
     "image that was registered",
-    3: "command line, initrd or boot loader configuration changed: register the new value, or boot "
+    2: "command line, initrd or boot loader configuration changed: register the new value, or boot "
     "with what was registered",
-    4: "what the guest measured at run time differs; events differ between boots, so prefer a "
+    3: "what the guest measured at run time differs; events differ between boots, so prefer a "
     "policy on the log to a reference value",
 }
 
 
-def _first_event(own: Log, reference: Log, good: Sequence[str]) -> str:
-    expected = _replayed(reference)
-    stale = expected is not None and expected.hex() not in good
-    note = " (the reference log does not replay to a reference value itself)" if stale else ""
-    return _where_logs_part(own, reference) + note
-
-
-def _where_logs_part(own: Log, reference: Log) -> str:
-    difference = first_difference(own, reference)
-    if difference is None:
+def _where_logs_part(rtmr: int, log: LogHistory, reference: LogHistory) -> str:
+    found = next((d for d in divergences(log, reference) if d.rtmr == rtmr), None)
+    if found is None:
         return "its events are those of the reference log"
-    place, mine, theirs = difference
-    here, there = (_shown(event) for event in (mine, theirs))
-    return f"first difference at its event {place + 1}: got {here}, reference has {there}"
+    here, there = (_shown(entry) for entry in (found.ours, found.reference))
+    return f"first difference at its event {found.position}: got {here}, reference has {there}"
 
 
-def _shown(event: Event | None) -> str:
-    if event is None:
+def _shown(entry: Entry | None) -> str:
+    if entry is None:
         return "nothing more"
-    digest = event.digest()
-    return f"{describe(event)} ({'no digest' if digest is None else digest.hex()[:8] + '…'})"
+    digest = "no digest" if entry.digest is None else entry.digest.hex()[:8] + "…"
+    return f"{entry.description.summary} ({digest})"
 
 
-def explain_reference_log(references: ReferenceValues, reference: Log) -> Iterator[Finding]:
+def explain_reference_log(references: ReferenceValues, reference: LogHistory) -> Iterator[Finding]:
     """Yield each register whose reference value is not what the reference log replays to."""
-    for register in REGISTERS:
-        good = references.good(f"rtmr_{rtmr_of(register)}")
-        events = _of(reference, register)
-        value = _replayed(events)
-        if good and events and (value is None or value.hex() not in good):
+    for rtmr in RTMRS:
+        good = references.good(f"rtmr_{rtmr}")
+        value = reference.values[rtmr].hex()
+        if good and reference.of(rtmr) and value not in good:
             yield Finding(
                 Code.REFERENCE_LOG_STALE,
                 Severity.NOTE,
-                f"the reference log does not give a reference value of RTMR{rtmr_of(register)}",
+                f"the reference log does not give a reference value of RTMR{rtmr}",
                 "take log and values from the same good boot (cguest reference-values)",
                 _one_of(good),
-                "nothing" if value is None else value.hex(),
+                value,
             )
 
 

@@ -52,7 +52,7 @@ def test_the_next_boot_from_a_template() -> None:
     values = {item.name: item.value for item in result.values}
     assert [values[f"rtmr_{i}"] for i in range(3)] == [value.hex() for value in after[:3]]
     assert len(result.replaced) == 2
-    assert "LoadOptions" in result.replaced[0]
+    assert "RTMR2: kernel command line" in result.replaced[0]
     unchanged = boot_reference(log=GOOD_LOG, files=BootFiles(None, BOOT.initrd, BOOT.command_line))
     assert unchanged.replaced == ()
 

@@ -156,6 +156,27 @@ def test_a_log_that_does_not_parse_is_refused_and_not_replayed() -> None:
     assert Code.EVENT_LOG_REPLAY not in found
 
 
+def test_events_in_the_old_text_form_are_named_as_the_cause() -> None:
+    lines = ["INIT sha384/" + "00" * 48, "example.com Started x"]
+    td = TdState.booted()
+    for line in lines:
+        td.extend(3, hashlib.sha384(line.encode()).digest())
+    guest = Guest(td=td)
+    request = guest.request()
+    evidence = request["tee-evidence"]["primary_evidence"]
+    evidence["aa_eventlog"] = "\n".join(lines) + "\n"
+    found = explained(guest.parts(attest_request=request))[Code.EVENT_LOG_REPLAY]
+    assert "aa_eventlog" in found.found
+    evidence["aa_eventlog"] = "INIT of something else"
+    found = explained(guest.parts(attest_request=request))[Code.EVENT_LOG_REPLAY]
+    assert "does not write to this log" in found.found
+
+
+def test_a_log_without_its_first_record_is_no_log_for_a_kbs() -> None:
+    log = b"".join(event.encode() for event in TdState.booted().boot_log.events)
+    assert Code.EVENT_LOG_MALFORMED in explained(Guest(log=log).parts())
+
+
 def test_no_log_is_a_warning() -> None:
     found = explained(Guest(log=b"").parts())
     assert "RTMR0, RTMR1, RTMR2" in found[Code.EVENT_LOG_ABSENT].found
@@ -173,7 +194,7 @@ def test_a_differing_register_asks_for_a_reference_log() -> None:
     assert "add the event log of a good boot" in found.found
     found = explained(guest.parts())[Code.RTMR_DIFFERS]
     assert "first difference at its event 3" in found.found
-    assert "EFI application kernel" in found.found
+    assert "EFI image kernel" in found.found
 
 
 def test_a_cut_log_without_a_reference_log_is_still_said_to_be_wrong() -> None:

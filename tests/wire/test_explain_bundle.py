@@ -14,9 +14,9 @@ from explain.attest_request import parse_attest_request
 from explain.boot_measurements import BootFiles, boot_reference
 from explain.bundle import LIMITS
 from explain.errors import ExplainError
-from explain.event_words import describe
 from explain.token import claims_of_token
 from kbs import TeeKey
+from tdx.event_description import describe_event
 from tdx.eventlog import Digest, Event
 from tests.refusals import KEY, Guest
 
@@ -127,7 +127,7 @@ def test_requests_raise_our_error_only(data: bytes) -> None:
 )
 def test_events_are_described_in_one_printable_line(log: list[Event], kernel: bytes) -> None:
     for event in log:
-        line = describe(event)
+        line = describe_event(event).summary
         assert line.isprintable()
         assert len(line) < 200
     try:
