@@ -11,7 +11,9 @@ from pathlib import Path
 from mocktee.errors import MockTeeError
 from mocktee.td import ZERO_REGISTER
 from mocktee.tsm.profile import DEFAULT_PROFILE, PROFILES
+from mocktee.tsm.provider import TdxProvider
 from mocktee.tsm.server import TsmOptions, serve
+from mocktee.tsm.snp import SnpProvider
 
 
 def _register(text: str) -> bytes:
@@ -43,6 +45,12 @@ def _parser() -> argparse.ArgumentParser:
         "--kernel", choices=tuple(PROFILES), default=DEFAULT_PROFILE.name, help="Linux to play"
     )
     parser.add_argument(
+        "--provider",
+        choices=(TdxProvider.name, SnpProvider.name),
+        default=TdxProvider.name,
+        help="whose attributes report entries have",
+    )
+    parser.add_argument(
         "--lifeline-fd", type=int, default=None, help="stop when this descriptor reads end of file"
     )
     return parser
@@ -59,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         latency_s=arguments.latency,
         mrconfigid=arguments.mrconfigid,
         kernel=PROFILES[arguments.kernel],
+        provider=arguments.provider,
         lifeline_fd=arguments.lifeline_fd,
     )
     try:

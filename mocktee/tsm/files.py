@@ -12,12 +12,15 @@ from __future__ import annotations
 import errno
 import secrets
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from mocktee.bootlog import DIGEST_BYTES
 from mocktee.errors import SyscallError
 from mocktee.td import TdState
 from mocktee.tsm.faults import FaultKind, FaultQueue
 from mocktee.tsm.subsystem import INBLOB_MAX, ReportEntry, ReportSubsystem
+
+TEXT_MAX: Final = 4095  # bytes of one write to a text attribute
 
 
 class OpenFile:
@@ -85,20 +88,37 @@ class InblobFile(OpenFile):
             return  # the kernel drops errors of a store at close, and the store if rmdir came first
 
 
-class OutblobFile(OpenFile):
-    """Fills from the subsystem at its first read and then serves that snapshot."""
+class StoredText(OpenFile):
+    """A text attribute that is stored: each write is one store, and its error comes from write."""
 
-    def __init__(self, entry: ReportEntry, subsystem: ReportSubsystem) -> None:
+    def __init__(self, entry: ReportEntry, attribute: str, subsystem: ReportSubsystem) -> None:
         self._entry = entry
+        self._attribute = attribute
         self._subsystem = subsystem
+
+    async def write(self, offset: int, data: bytes) -> int:
+        taken = data[:TEXT_MAX]
+        await self._subsystem.store_text(self._entry, self._attribute, taken)
+        return len(taken)
+
+
+class BlobFile(OpenFile):
+    """Fills at its first read and then serves that snapshot: the quote and what comes with it."""
+
+    def __init__(
+        self, entry: ReportEntry, read: Callable[[ReportEntry], Awaitable[bytes]], limit: int
+    ) -> None:
+        self._entry = entry
+        self._read = read
+        self._limit = limit
         self._snapshot = b""
 
     async def read(self, offset: int, size: int) -> bytes:
         if not self._snapshot:  # an empty quote is asked for again, as the kernel does
-            quote = await self._subsystem.read_outblob(self._entry)
-            if len(quote) > self._subsystem.provider.profile.outblob_max:
+            content = await self._read(self._entry)
+            if len(content) > self._limit:
                 raise SyscallError(errno.EFBIG)
-            self._snapshot = quote
+            self._snapshot = content
         return self._snapshot[offset : offset + size]
 
 

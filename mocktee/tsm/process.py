@@ -71,9 +71,11 @@ class TsmProcess:
         latency: float = 0.0,
         mrconfigid: bytes = ZERO_REGISTER,
         kernel: str = DEFAULT_PROFILE.name,
+        provider: str = "tdx_guest",
     ) -> AsyncIterator[Self]:
         """Mount, and unmount at the end of the block. ``latency`` is in seconds per quote.
-        ``kernel`` names a profile of ``mocktee.tsm.profile``.
+        ``kernel`` names a profile of ``mocktee.tsm.profile``, ``provider`` is ``tdx_guest`` or
+        ``sev_guest``.
 
         Raises :class:`TsmProcessError` if the process does not become ready. On every exit,
         cancellation included, the process is ended and reaped and the mount is gone.
@@ -83,7 +85,7 @@ class TsmProcess:
         arguments = (
             "--mount", str(mount), "--pki", str(pki_dir), "--control", str(control),
             "--latency", str(latency), "--mrconfigid", mrconfigid.hex(), "--kernel", kernel,
-            "--lifeline-fd", "0",
+            "--provider", provider, "--lifeline-fd", "0",
         )  # fmt: skip
         with tempfile.TemporaryFile() as stderr:
             process = await _spawn(arguments, stderr)

@@ -18,16 +18,17 @@ class KernelProfile:
     name: str
     outblob_max: int  # bytes; reading more gives EFBIG
     registers: bool  # measurement registers in sysfs
+    services: bool  # manifestblob and service_*, where the provider has levels
     host_failure: int  # errno when the host reports an error; 0: success with an empty quote
 
 
 PROFILES: Final = {
     profile.name: profile
     for profile in (
-        KernelProfile("6.7", 32 << 10, registers=False, host_failure=0),
-        KernelProfile("6.16", 32 << 10, registers=True, host_failure=0),
-        KernelProfile("7.0", 16 << 20, registers=True, host_failure=0),
-        KernelProfile("fixed", 16 << 20, registers=True, host_failure=errno.EIO),
+        KernelProfile("6.7", 32 << 10, registers=False, services=False, host_failure=0),
+        KernelProfile("6.16", 32 << 10, registers=True, services=True, host_failure=0),
+        KernelProfile("7.0", 16 << 20, registers=True, services=True, host_failure=0),
+        KernelProfile("fixed", 16 << 20, registers=True, services=True, host_failure=errno.EIO),
     )
 }
 DEFAULT_PROFILE: Final = PROFILES["7.0"]

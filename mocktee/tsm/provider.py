@@ -57,6 +57,10 @@ ALTERATIONS: Final = (
 class TdxProvider:
     """Makes quotes of one TD. The caller keeps requests apart: one at a time."""
 
+    name = "tdx_guest"
+    levels = False
+    floor = 0
+
     def __init__(
         self,
         pki: MockPki,
@@ -79,8 +83,11 @@ class TdxProvider:
         self._stopping.set()
         self._faults.release()
 
-    async def new_quote(self, inblob: bytes, entry: bytes = b"") -> bytes:
-        """Raises :class:`SyscallError`; cancellation leaves nothing behind."""
+    async def new_quote(self, inblob: bytes, entry: bytes = b"", level: int = 0) -> bytes:  # noqa: ARG002
+        """The quote over ``inblob``; a TD has no levels.
+
+        Raises :class:`SyscallError`; cancellation leaves nothing behind.
+        """
         if len(inblob) != REPORT_DATA_BYTES:
             raise SyscallError(errno.EINVAL)
         slow = self._faults.take(FaultKind.SLOW, entry=entry)

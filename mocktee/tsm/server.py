@@ -26,7 +26,8 @@ from mocktee.tsm.mounttable import is_mounted
 from mocktee.tsm.operations import TsmOperations
 from mocktee.tsm.profile import DEFAULT_PROFILE, KernelProfile
 from mocktee.tsm.provider import TdxProvider
-from mocktee.tsm.subsystem import ReportSubsystem
+from mocktee.tsm.snp import SnpProvider
+from mocktee.tsm.subsystem import Provider, ReportSubsystem
 from mocktee.tsm.tree import Tree
 
 MAX_REQUESTS: Final = 512  # calls answered at once; those waiting for a quote count too
@@ -43,6 +44,7 @@ class TsmOptions:
     latency_s: float = 0.0
     mrconfigid: bytes = bytes(48)
     kernel: KernelProfile = DEFAULT_PROFILE
+    provider: str = TdxProvider.name
     lifeline_fd: int | None = None
 
 
@@ -57,13 +59,20 @@ async def serve(options: TsmOptions) -> None:
     stop = _stop_event(options.lifeline_fd)  # before the mount: an early signal must find it
     td = TdState.booted(mrconfigid=options.mrconfigid)
     faults = FaultQueue()
-    provider = TdxProvider(MockPki.load(options.pki), td, faults, options.latency_s, options.kernel)
+    provider = _provider(options, td, faults)
     subsystem = ReportSubsystem(provider, faults)
     tree = Tree(td, subsystem)
     operations = TsmOperations(tree, subsystem)
     with _mounted(operations, options.mount):
         async with control_socket(str(options.control), Control(td, subsystem, tree)):
             await _run_until_stopped(options, provider, stop)
+
+
+def _provider(options: TsmOptions, td: TdState, faults: FaultQueue) -> Provider:
+    if options.provider == SnpProvider.name:
+        return SnpProvider(options.kernel)
+    pki = MockPki.load(options.pki)
+    return TdxProvider(pki, td, faults, options.latency_s, options.kernel)
 
 
 @contextlib.contextmanager
@@ -100,9 +109,7 @@ def _stop_event(lifeline_fd: int | None) -> asyncio.Event:
     return stop
 
 
-async def _run_until_stopped(
-    options: TsmOptions, provider: TdxProvider, stop: asyncio.Event
-) -> None:
+async def _run_until_stopped(options: TsmOptions, provider: Provider, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as tasks:
         fuse = tasks.create_task(pyfuse3.main(max_tasks=MAX_REQUESTS))
         fuse.add_done_callback(lambda _: stop.set())  # somebody unmounted us

@@ -13,20 +13,51 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from mocktee.errors import SyscallError
 from mocktee.tsm.faults import FaultKind, FaultQueue
-from mocktee.tsm.provider import TdxProvider
+from mocktee.tsm.profile import KernelProfile
+from mocktee.tsm.snp import CERTIFICATES, MANIFEST
+from mocktee.tsm.texts import check_guid, level_from, unsigned
 
 INBLOB_MAX: Final = 64  # bytes, TSM_REPORT_INBLOB_MAX
 GENERATION_MODULUS: Final = 1 << 64
-PROVIDER: Final = "tdx_guest"
 MKDIR_REFUSALS: Final = {
     FaultKind.NO_PROVIDER: errno.ENXIO,
     FaultKind.NO_MEMORY: errno.ENOMEM,
     FaultKind.NO_SPACE: errno.ENOSPC,
 }
+
+
+class Provider(Protocol):
+    """The TEE behind the interface: one per machine."""
+
+    @property
+    def name(self) -> str:
+        """What ``provider`` shows."""
+
+    @property
+    def levels(self) -> bool:
+        """Whether it has privilege levels, and with them certificates and services."""
+
+    @property
+    def floor(self) -> int:
+        """The lowest level that may be asked for."""
+
+    @property
+    def profile(self) -> KernelProfile:
+        """The kernel that is played."""
+
+    @property
+    def quotes_made(self) -> int:
+        """How many quotes were made."""
+
+    async def new_quote(self, inblob: bytes, entry: bytes = b"", level: int = 0) -> bytes:
+        """Make one. Raises :class:`SyscallError`."""
+
+    def stop(self) -> None:
+        """End waits in progress."""
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +66,7 @@ class ReportEntry:
 
     name: bytes
     inblob: bytes = b""
+    level: int = 0
     outblob: bytes | None = None
     write_generation: int = 0
     read_generation: int = 0
@@ -72,7 +104,7 @@ class ReportEntry:
 class ReportSubsystem:
     """All entries and the lock over them. Every method may wait for a quote in progress."""
 
-    def __init__(self, provider: TdxProvider, faults: FaultQueue) -> None:
+    def __init__(self, provider: Provider, faults: FaultQueue) -> None:
         self.provider = provider
         self.faults = faults
         self.entries: dict[bytes, ReportEntry] = {}
@@ -89,7 +121,7 @@ class ReportSubsystem:
             refusal = self.faults.take(*MKDIR_REFUSALS, entry=name)
             if refusal:
                 raise SyscallError(MKDIR_REFUSALS[refusal.kind])
-            entry = self.entries[name] = ReportEntry(name)
+            entry = self.entries[name] = ReportEntry(name, level=self.provider.floor)
             return entry
 
     async def remove_entry(self, name: bytes) -> None:
@@ -117,12 +149,39 @@ class ReportSubsystem:
 
     async def _store(self, entry: ReportEntry, data: bytes) -> None:
         async with entry.callback(), self._lock:
+            if not self.faults.take(FaultKind.GENERATION_STUCK, entry=entry.name):
+                entry.advance()
             entry.inblob = data
-            if self.faults.take(FaultKind.GENERATION_STUCK, entry=entry.name):
-                return
-            entry.advance()
             if self.faults.take(FaultKind.GENERATION_JUMP, entry=entry.name):
                 entry.advance()
+
+    async def store_text(self, entry: ReportEntry, attribute: str, text: bytes) -> None:
+        """One write to ``privlevel`` or ``service_*``. A bad GUID fails after it has counted."""
+        async with entry.callback(), self._lock:
+            if attribute == "privlevel":
+                level = level_from(text, self.provider.floor)
+                entry.advance()
+                entry.level = level
+            elif attribute == "service_guid":
+                entry.advance()
+                check_guid(text)
+            else:
+                if attribute == "service_manifest_version":
+                    unsigned(text)
+                entry.advance()
+
+    async def read_auxblob(self, entry: ReportEntry) -> bytes:
+        """Certificates come with a report, so reading them makes one."""
+        await self.read_outblob(entry)
+        return CERTIFICATES
+
+    async def read_manifestblob(self, entry: ReportEntry) -> bytes:
+        await self.read_outblob(entry)
+        return MANIFEST
+
+    async def show_floor(self, entry: ReportEntry) -> bytes:
+        async with entry.callback(), self._lock:
+            return b"%d\n" % self.provider.floor
 
     async def read_outblob(self, entry: ReportEntry) -> bytes:
         """The quote for the current generation, made if there is none yet.
@@ -143,7 +202,7 @@ class ReportSubsystem:
                 entry.advance()
                 entry.inblob = secrets.token_bytes(INBLOB_MAX)
             entry.outblob = None
-            quote = await self.provider.new_quote(entry.inblob, entry.name)
+            quote = await self.provider.new_quote(entry.inblob, entry.name, entry.level)
             entry.outblob = quote
             entry.read_generation = entry.write_generation
             return quote
@@ -164,6 +223,6 @@ class ReportSubsystem:
             if self.faults.take(FaultKind.NO_PROVIDER, entry=entry.name):
                 raise SyscallError(errno.ENXIO)
             if self.faults.take(FaultKind.BARE_PROVIDER, entry=entry.name):
-                return PROVIDER.encode()
+                return self.provider.name.encode()
             other = self.faults.take(FaultKind.WRONG_PROVIDER, entry=entry.name)
-            return (other.provider if other else PROVIDER).encode() + b"\n"
+            return (other.provider if other else self.provider.name).encode() + b"\n"

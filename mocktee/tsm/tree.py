@@ -7,7 +7,7 @@ may do is ``operations``'.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -16,11 +16,12 @@ from mocktee.bootlog import DIGEST_BYTES, LOG_AREA_BYTES, TABLE_BYTES, ccel_tabl
 from mocktee.td import RTMR_COUNT, TdState
 from mocktee.tsm.ccel_forms import FORMS
 from mocktee.tsm.files import (
+    BlobFile,
     FixedFile,
     InblobFile,
     OpenFile,
-    OutblobFile,
     RegisterFile,
+    StoredText,
     TextFile,
 )
 from mocktee.tsm.subsystem import ReportEntry, ReportSubsystem
@@ -28,6 +29,7 @@ from mocktee.tsm.subsystem import ReportEntry, ReportSubsystem
 ROOT_INODE: Final = 1
 TEXT_SIZE: Final = 4096  # what stat shows for a text attribute
 BINARY_SIZE: Final = 0
+Show = Callable[[ReportEntry], Awaitable[bytes]]
 DIRECTORY_MODE: Final = stat.S_IFDIR | 0o755
 
 
@@ -91,18 +93,40 @@ class Tree:
         return self._nodes.get(inode)
 
     def add_entry(self, entry: ReportEntry) -> Directory:
-        """Show an entry that the subsystem has made, with its four attributes."""
+        """Show an entry that the subsystem has made, with the attributes its provider has."""
         directory = self._directory(self.report, entry.name)
         directory.entry = entry
         subsystem = self._subsystem
         self._add(directory, b"inblob", 0o200, lambda: InblobFile(entry, subsystem), BINARY_SIZE)
-        self._add(directory, b"outblob", 0o444, lambda: OutblobFile(entry, subsystem), BINARY_SIZE)
-        for name, show in (
-            (b"generation", subsystem.show_generation),
-            (b"provider", subsystem.show_provider),
-        ):
-            self._add(directory, name, 0o444, partial(TextFile, entry, show), TEXT_SIZE)
+        self._add_blob(directory, b"outblob", subsystem.read_outblob)
+        self._add_text(directory, b"generation", subsystem.show_generation)
+        self._add_text(directory, b"provider", subsystem.show_provider)
+        if subsystem.provider.levels:
+            self._add_levels(directory)
         return directory
+
+    def _add_levels(self, directory: Directory) -> None:
+        """What a provider with privilege levels has besides."""
+        subsystem = self._subsystem
+        self._add_blob(directory, b"auxblob", subsystem.read_auxblob)
+        self._add_text(directory, b"privlevel_floor", subsystem.show_floor)
+        stored = [b"privlevel"]
+        if subsystem.provider.profile.services:
+            self._add_blob(directory, b"manifestblob", subsystem.read_manifestblob)
+            stored += [b"service_provider", b"service_guid", b"service_manifest_version"]
+        entry = _entry_of(directory)
+        for name in stored:
+            opener = partial(StoredText, entry, name.decode(), subsystem)
+            self._add(directory, name, 0o200, opener, TEXT_SIZE)
+
+    def _add_blob(self, directory: Directory, name: bytes, read: Show) -> None:
+        limit = self._subsystem.provider.profile.outblob_max
+        opener = partial(BlobFile, _entry_of(directory), read, limit)
+        self._add(directory, name, 0o444, opener, BINARY_SIZE)
+
+    def _add_text(self, directory: Directory, name: bytes, show: Show) -> None:
+        opener = partial(TextFile, _entry_of(directory), show)
+        self._add(directory, name, 0o444, opener, TEXT_SIZE)
 
     def remove_entry(self, name: bytes) -> None:
         """Let an entry and its attributes vanish; open files keep what they hold."""
@@ -175,3 +199,9 @@ class Tree:
         if data is not None:
             size = max(len(data), LOG_AREA_BYTES)
             self._add(self._ccel, b"CCEL", 0o400, lambda: FixedFile(data), size)
+
+
+def _entry_of(directory: Directory) -> ReportEntry:
+    if directory.entry is None:
+        raise AssertionError("attributes belong to the directory of an entry")
+    return directory.entry
