@@ -155,6 +155,7 @@ def _failure_message(failure: HandshakeFailure) -> cguest_pb2.HandshakeFailure:
         detail=failure.detail,
         # A longer one would not fit into a message of ttRPC beside the rest.
         attestation=failure.attestation if len(failure.attestation) <= MAX_ATTESTATION else b"",
+        challenge=failure.challenge,
     )
 
 

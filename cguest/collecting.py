@@ -79,6 +79,7 @@ def _failure(status: cguest_pb2.AttestationStatus, refusal: StatusError) -> dict
     parts: dict[str, bytes] = {Part.ANSWER: msgspec.json.encode(answer)}
     if failure.attestation:
         parts[Part.ATTEST_REQUEST] = failure.attestation
+        parts[Part.CHALLENGE] = failure.challenge
     return parts
 
 

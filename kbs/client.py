@@ -176,7 +176,7 @@ class KbsClient:
         except AttestationRefusedError as error:
             if versions.after_attest(error):
                 return None
-            error.attestation = attestation
+            error.challenge, error.attestation = challenge.body, attestation
             raise
         session = _attributed(attempted, lambda: handshake.accept_token(granted.body))
         if wire.uses_cookie:

@@ -176,7 +176,8 @@ class KbsRefusedError(KbsError):
 class AttestationRefusedError(KbsRefusedError):
     """The handshake was refused. ``expected_version`` is set if the protocol version was why.
 
-    ``attestation`` is the body of the refused ``POST /attest``: evidence, nonce and public key.
+    ``challenge`` is the answer to ``/auth`` and ``attestation`` the body of the ``/attest`` that
+    was refused: nonce, public key and evidence. Empty where the handshake did not come to them.
     """
 
     summary = "attestation refused"
@@ -196,6 +197,7 @@ class AttestationRefusedError(KbsRefusedError):
         expected_version: str | None = None,
     ) -> None:
         self.expected_version = expected_version
+        self.challenge = b""
         self.attestation = b""
         super().__init__(
             status,

@@ -35,7 +35,8 @@ class FailureKind(StrEnum):
 class HandshakeFailure:
     """``status``, ``problem_type`` and ``detail`` are set for ``REFUSED`` only.
 
-    ``attestation`` is the body of the refused ``POST /attest``, empty if it came to none.
+    ``challenge`` is the KBS's, ``attestation`` the body of the refused ``POST /attest``; both are
+    empty if it came to none.
     """
 
     kind: FailureKind
@@ -43,6 +44,7 @@ class HandshakeFailure:
     status: int = 0
     problem_type: str = ""
     detail: str = ""
+    challenge: bytes = field(default=b"", repr=False)
     attestation: bytes = field(default=b"", repr=False)
 
 
@@ -50,15 +52,11 @@ def failure_of(error: Exception) -> HandshakeFailure:
     """Return the record of an error that ended a handshake."""
     message = str(error) or type(error).__name__
     if isinstance(error, KbsRefusedError):
-        attestation = error.attestation if isinstance(error, AttestationRefusedError) else b""
-        return HandshakeFailure(
-            FailureKind.REFUSED,
-            message,
-            error.status,
-            error.problem_type,
-            error.detail,
-            attestation,
-        )
+        sent = (b"", b"")
+        if isinstance(error, AttestationRefusedError):
+            sent = (error.challenge, error.attestation)
+        answer = (error.status, error.problem_type, error.detail)
+        return HandshakeFailure(FailureKind.REFUSED, message, *answer, *sent)
     return HandshakeFailure(_kind(error), message)
 
 

@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/cguest.proto\x12\tcguest.v1\"(\n\x10GetStatusRequest\x12\x14\n\x0cwith_failure\x18\x01 \x01(\x08\"\x1e\n\rAttestRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x97\x02\n\x11\x41ttestationStatus\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x0f\n\x07kbs_url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14session_expires_unix\x18\x04 \x01(\x03\x12\x15\n\rrenew_at_unix\x18\x05 \x01(\x03\x12\x14\n\x0cquotes_taken\x18\x06 \x01(\x04\x12\x12\n\nhandshakes\x18\x07 \x01(\x04\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x19\n\x11\x65vent_log_enabled\x18\t \x01(\x08\x12\x17\n\x0fmeasured_events\x18\n \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x1b.cguest.v1.HandshakeFailure\"\x81\x01\n\x10HandshakeFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x14\n\x0cproblem_type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttestation\x18\x06 \x01(\x0c\"\x13\n\x11ListMountsRequest\"\xb8\x01\n\x05Mount\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x11\n\tvolume_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x11\n\tread_only\x18\x08 \x01(\x08\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x12\n\nsince_unix\x18\n \x01(\x03\"6\n\x12ListMountsResponse\x12 \n\x06mounts\x18\x01 \x03(\x0b\x32\x10.cguest.v1.Mount\"%\n\x0eUnmountRequest\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\"\x11\n\x0fUnmountResponse2\xa4\x01\n\x18\x41ttestationStatusService\x12\x46\n\tGetStatus\x12\x1b.cguest.v1.GetStatusRequest\x1a\x1c.cguest.v1.AttestationStatus\x12@\n\x06\x41ttest\x12\x18.cguest.v1.AttestRequest\x1a\x1c.cguest.v1.AttestationStatus2\x9b\x01\n\x0cMountService\x12I\n\nListMounts\x12\x1c.cguest.v1.ListMountsRequest\x1a\x1d.cguest.v1.ListMountsResponse\x12@\n\x07Unmount\x12\x19.cguest.v1.UnmountRequest\x1a\x1a.cguest.v1.UnmountResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/cguest.proto\x12\tcguest.v1\"(\n\x10GetStatusRequest\x12\x14\n\x0cwith_failure\x18\x01 \x01(\x08\"\x1e\n\rAttestRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x97\x02\n\x11\x41ttestationStatus\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x0f\n\x07kbs_url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14session_expires_unix\x18\x04 \x01(\x03\x12\x15\n\rrenew_at_unix\x18\x05 \x01(\x03\x12\x14\n\x0cquotes_taken\x18\x06 \x01(\x04\x12\x12\n\nhandshakes\x18\x07 \x01(\x04\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x19\n\x11\x65vent_log_enabled\x18\t \x01(\x08\x12\x17\n\x0fmeasured_events\x18\n \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x1b.cguest.v1.HandshakeFailure\"\x94\x01\n\x10HandshakeFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x14\n\x0cproblem_type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttestation\x18\x06 \x01(\x0c\x12\x11\n\tchallenge\x18\x07 \x01(\x0c\"\x13\n\x11ListMountsRequest\"\xb8\x01\n\x05Mount\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x11\n\tvolume_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x11\n\tread_only\x18\x08 \x01(\x08\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x12\n\nsince_unix\x18\n \x01(\x03\"6\n\x12ListMountsResponse\x12 \n\x06mounts\x18\x01 \x03(\x0b\x32\x10.cguest.v1.Mount\"%\n\x0eUnmountRequest\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\"\x11\n\x0fUnmountResponse2\xa4\x01\n\x18\x41ttestationStatusService\x12\x46\n\tGetStatus\x12\x1b.cguest.v1.GetStatusRequest\x1a\x1c.cguest.v1.AttestationStatus\x12@\n\x06\x41ttest\x12\x18.cguest.v1.AttestRequest\x1a\x1c.cguest.v1.AttestationStatus2\x9b\x01\n\x0cMountService\x12I\n\nListMounts\x12\x1c.cguest.v1.ListMountsRequest\x1a\x1d.cguest.v1.ListMountsResponse\x12@\n\x07Unmount\x12\x19.cguest.v1.UnmountRequest\x1a\x1a.cguest.v1.UnmountResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,19 +40,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTESTATIONSTATUS']._serialized_start=109
   _globals['_ATTESTATIONSTATUS']._serialized_end=388
   _globals['_HANDSHAKEFAILURE']._serialized_start=391
-  _globals['_HANDSHAKEFAILURE']._serialized_end=520
-  _globals['_LISTMOUNTSREQUEST']._serialized_start=522
-  _globals['_LISTMOUNTSREQUEST']._serialized_end=541
-  _globals['_MOUNT']._serialized_start=544
-  _globals['_MOUNT']._serialized_end=728
-  _globals['_LISTMOUNTSRESPONSE']._serialized_start=730
-  _globals['_LISTMOUNTSRESPONSE']._serialized_end=784
-  _globals['_UNMOUNTREQUEST']._serialized_start=786
-  _globals['_UNMOUNTREQUEST']._serialized_end=823
-  _globals['_UNMOUNTRESPONSE']._serialized_start=825
-  _globals['_UNMOUNTRESPONSE']._serialized_end=842
-  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_start=845
-  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_end=1009
-  _globals['_MOUNTSERVICE']._serialized_start=1012
-  _globals['_MOUNTSERVICE']._serialized_end=1167
+  _globals['_HANDSHAKEFAILURE']._serialized_end=539
+  _globals['_LISTMOUNTSREQUEST']._serialized_start=541
+  _globals['_LISTMOUNTSREQUEST']._serialized_end=560
+  _globals['_MOUNT']._serialized_start=563
+  _globals['_MOUNT']._serialized_end=747
+  _globals['_LISTMOUNTSRESPONSE']._serialized_start=749
+  _globals['_LISTMOUNTSRESPONSE']._serialized_end=803
+  _globals['_UNMOUNTREQUEST']._serialized_start=805
+  _globals['_UNMOUNTREQUEST']._serialized_end=842
+  _globals['_UNMOUNTRESPONSE']._serialized_start=844
+  _globals['_UNMOUNTRESPONSE']._serialized_end=861
+  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_start=864
+  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_end=1028
+  _globals['_MOUNTSERVICE']._serialized_start=1031
+  _globals['_MOUNTSERVICE']._serialized_end=1186
 # @@protoc_insertion_point(module_scope)

@@ -128,6 +128,7 @@ class HandshakeFailure(_message.Message):
     PROBLEM_TYPE_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     ATTESTATION_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
     """"refused", "unreachable", "tls", "timeout", "protocol" or "evidence"."""
     message: _builtins.str
@@ -137,6 +138,8 @@ class HandshakeFailure(_message.Message):
     detail: _builtins.str
     attestation: _builtins.bytes
     """Body of the refused POST /attest: evidence, nonce, public key. Empty if it came to none."""
+    challenge: _builtins.bytes
+    """The KBS's answer to /auth that it answers: the nonce, which older bodies do not hold."""
     def __init__(
         self,
         *,
@@ -146,10 +149,11 @@ class HandshakeFailure(_message.Message):
         problem_type: _builtins.str = ...,
         detail: _builtins.str = ...,
         attestation: _builtins.bytes = ...,
+        challenge: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "detail", b"detail", "http_status", b"http_status", "kind", b"kind", "message", b"message", "problem_type", b"problem_type"]
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "challenge", b"challenge", "detail", b"detail", "http_status", b"http_status", "kind", b"kind", "message", b"message", "problem_type", b"problem_type"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -73,7 +73,7 @@ async def test_a_tampered_register_is_explained_here_and_elsewhere(
     # The answer of the mock KBS tells more than Trustee's; both judge alike.
     assert "RTMR2" in found(done)["attestation-refused"]["got"]
     assert {path.name for path in ticket.iterdir()} == {
-        "attest-request.json", "bundle.json", "kbs-answer.json", "trusted-root.pem",
+        "attest-request.json", "bundle.json", "challenge.json", "kbs-answer.json", "trusted-root.pem",
     }  # fmt: skip
     no_secret_in(ticket)
 

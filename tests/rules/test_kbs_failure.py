@@ -40,9 +40,10 @@ def test_each_error_is_of_one_kind(error: Exception, kind: FailureKind) -> None:
 
 def test_a_refusal_keeps_the_answer_and_what_was_sent() -> None:
     error = AttestationRefusedError(401, "AttestationError", "RCAR handshake Attest failed")
-    error.attestation = b'{"runtime-data":{}}'
+    error.challenge, error.attestation = b'{"nonce":"x"}', b'{"runtime-data":{}}'
     failure = failure_of(error)
     assert (failure.status, failure.problem_type) == (401, "AttestationError")
     assert failure.detail == "RCAR handshake Attest failed"
+    assert failure.challenge == error.challenge
     assert failure.attestation == error.attestation
     assert "runtime-data" not in repr(failure)
