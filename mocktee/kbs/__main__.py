@@ -14,17 +14,22 @@ import signal
 import sys
 from pathlib import Path
 
+from cryptography import x509
+
 from mocktee.errors import MockTeeError
 from mocktee.kbs.admin import load_admin_key
+from mocktee.kbs.era import ERAS, HEAD
 from mocktee.kbs.errors import MalformedError
 from mocktee.kbs.server import KbsOptions, MockKbs
+from mocktee.kbs.signer import SignerIdentity
 from mocktee.pki import MockPki
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Parse the command line; ends the process on bad usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m mocktee.kbs", description="A mock Key Broker Service, protocol 0.4.0."
+        prog="python -m mocktee.kbs",
+        description="A mock Key Broker Service, protocol 0.1.0 to 0.4.0.",
     )
     parser.add_argument("--state", type=Path, required=True, help="directory for tokens and TLS")
     parser.add_argument("--pki", type=Path, required=True, help="directory of the mock PKI")
@@ -38,8 +43,30 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--admin-key", action="append", default=[], type=Path, help="PEM public key of an admin"
     )
     parser.add_argument("--terse-refusals", action="store_true", help="hide reasons, as Trustee")
+    _add_era_arguments(parser)
     parser.add_argument("--lifeline-fd", type=int, help="stop when this descriptor ends")
     return parser.parse_args(arguments)
+
+
+def _add_era_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--era", choices=ERAS, default=HEAD.name, help="server generation")
+    parser.add_argument("--simple-token", action="store_true", help="RS384 tokens, v0.11 to v0.13")
+    parser.add_argument("--open-admin", action="store_true", help="admin calls without a token")
+    parser.add_argument(
+        "--signer",
+        nargs=2,
+        type=Path,
+        metavar=("KEY", "CHAIN"),
+        help="PEM files of the token signer",
+    )
+    parser.add_argument(
+        "--trusted-cert", action="append", default=[], type=Path, help="PEM, signers of other KBSes"
+    )
+    parser.add_argument(
+        "--insecure-header-jwk",
+        action="store_true",
+        help="take tokens of any signer, as Trustee can",
+    )
 
 
 def options_of(arguments: argparse.Namespace) -> KbsOptions:
@@ -57,6 +84,16 @@ def options_of(arguments: argparse.Namespace) -> KbsOptions:
         body_limit=arguments.body_limit,
         verbose_refusals=not arguments.terse_refusals,
         admin_keys=[load_admin_key(path) for path in arguments.admin_key],
+        admin_open_to_all=arguments.open_admin,
+        era=arguments.era,
+        simple_token=arguments.simple_token,
+        identity=None if arguments.signer is None else SignerIdentity.load(*arguments.signer),
+        trusted_certificates=[
+            certificate
+            for path in arguments.trusted_cert
+            for certificate in x509.load_pem_x509_certificates(path.read_bytes())
+        ],
+        insecure_header_jwk=arguments.insecure_header_jwk,
     )
 
 

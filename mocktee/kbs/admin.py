@@ -1,5 +1,8 @@
 """Who may administer: a signed bearer JWT with ``exp`` and the role ``admin`` (Trustee v0.21).
 
+Earlier servers know no roles: a JWT of the configured Ed25519 key with ``exp`` is enough, and
+``open_to_all`` (``insecure_api``, ``InsecureAllowAll``) turns the check off.
+
 A fresh Ed25519 key signs one ready-made token, written to ``admin-token`` in the state directory
 with mode 0600; further public keys (Ed25519 or EC P-256) may be given.
 """
@@ -37,7 +40,16 @@ def load_admin_key(path: Path) -> VerifyingKey:
 class AdminAuthority:
     """Verifies admin tokens and issues the one in the state directory."""
 
-    def __init__(self, keys: Sequence[VerifyingKey], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[VerifyingKey],
+        clock: Callable[[], float],
+        *,
+        needs_role: bool = True,
+        open_to_all: bool = False,
+    ) -> None:
+        self._needs_role = needs_role
+        self._open_to_all = open_to_all
         own = ed25519.Ed25519PrivateKey.generate()
         self._clock = clock
         self._keys: tuple[VerifyingKey, ...] = (own.public_key(), *keys)
@@ -56,6 +68,11 @@ class AdminAuthority:
 
     def check(self, authorization: str | None) -> None:
         """Judge an Authorization header. Raises ``ValueError`` with Trustee's kind of cause."""
+        if not self._open_to_all:
+            self.check_token(authorization)
+
+    def check_token(self, authorization: str | None) -> None:
+        """The same where nothing is open to all."""
         if authorization is None or not authorization.lower().startswith(_SCHEME):
             raise MalformedError("No bearer token")
         parsed = parse_signed(authorization[len(_SCHEME) :].strip())
@@ -70,5 +87,5 @@ class AdminAuthority:
         expiry = parsed.claims.get("exp")
         if not isinstance(expiry, int) or expiry + LEEWAY < self._clock():
             raise MalformedError("token is expired or has no `exp` claim")
-        if parsed.claims.get("role") != ROLE:
+        if self._needs_role and parsed.claims.get("role") != ROLE:
             raise MalformedError("Missing required `role` claim in JWT")

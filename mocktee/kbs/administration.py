@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from mocktee.kbs.admin import AdminAuthority
-from mocktee.kbs.encoding import Json, b64u_decode, compact_json, parse_object
+from mocktee.kbs.encoding import Json, b64u_decode, b64u_encode, compact_json, parse_object
+from mocktee.kbs.era import Era
 from mocktee.kbs.errors import (
     AdminRefusedError,
+    FrameworkRefusedError,
     MalformedError,
     PluginAdminRefusedError,
     PolicyEngineError,
     PolicyTextError,
+    ReferenceValueError,
     SetPolicyRefusedError,
 )
-from mocktee.kbs.policies import ATTESTATION_POLICY_ID, PolicyBook
+from mocktee.kbs.policies import PolicyBook
 from mocktee.kbs.references import ReferenceValues, parse_registration
 from mocktee.kbs.resources import ResourceStore
 
@@ -30,6 +33,7 @@ _RESOURCE_POLICY_IDS: Json = ["resource-policy"]
 class Administration:
     """The handlers, and the parts they change."""
 
+    era: Era
     authority: AdminAuthority
     resources: ResourceStore
     policies: PolicyBook
@@ -38,8 +42,10 @@ class Administration:
     async def put_resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """POST /kbs/v0/resource/R/T/TAG: the body is the secret."""
         self._check_plugin(request)
+        if self.era.short_paths and len(segments) == 2:
+            segments = ["default", *segments]
         self.resources.put(segments, await request.read())
-        return web.Response(content_type="text/xml")
+        return web.Response(content_type="text/xml") if self.era.plugins else web.Response()
 
     async def delete_resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """DELETE /kbs/v0/resource/R/T/TAG."""
@@ -58,19 +64,30 @@ class Administration:
         return web.Response()
 
     async def list_resource_policies(self, request: web.Request) -> web.Response:
-        """GET /kbs/v0/resource-policy: the identifiers of policies, of which there is one."""
+        """GET /kbs/v0/resource-policy: identifiers of policies; up to v0.18 the policy."""
         self._check(request, "resource-policy")
+        if not self.era.plugins:
+            raise FrameworkRefusedError(405)
+        if not self.era.reference_values:
+            text = b64u_encode(self.policies.resource_policy.encode())
+            return web.Response(text=text, content_type="text/xml")
         return _json(_RESOURCE_POLICY_IDS)
 
     async def set_attestation_policy(self, request: web.Request) -> web.Response:
-        """POST /kbs/v0/attestation-policy; only the identifier ``default_cpu`` is evaluated."""
-        self._check(request, "attestation-policy")
+        """POST /kbs/v0/attestation-policy: one identifier is evaluated, others are only taken.
+
+        From v0.11 to v0.14 everybody may.
+        """
+        if self.era.attestation_policy_guarded:
+            self._check(request, "attestation-policy")
         try:
             body = await request.read()
             identifier = parse_object(body).get("policy_id")
-            if identifier != ATTESTATION_POLICY_ID:
-                raise MalformedError(f"policy_id is not {ATTESTATION_POLICY_ID}")
-            self.policies.set_attestation_policy(_policy_text(body))
+            if not isinstance(identifier, str):
+                raise MalformedError("missing field `policy_id`")
+            text = _policy_text(body)
+            if identifier == self.era.attestation_policy_id:
+                self.policies.set_attestation_policy(text)
         except (ValueError, PolicyEngineError) as error:
             raise SetPolicyRefusedError(str(error)) from error
         return web.Response()
@@ -78,18 +95,27 @@ class Administration:
     async def register_reference_values(self, request: web.Request) -> web.Response:
         """POST /kbs/v0/reference-value."""
         self._check(request, "reference-value")
-        self.references.register(parse_registration(await request.read()))
+        self.references.register_document(parse_registration(await request.read()))
         return web.Response(content_type="application/json")
 
     async def get_reference_value(self, request: web.Request) -> web.Response:
-        """GET /kbs/v0/reference-value/ID: the good values; null when none are registered."""
+        """GET /kbs/v0/reference-value/ID: the good values, in the form they were registered."""
         self._check(request, "reference-value")
-        values = self.references.get(request.match_info["id"])
-        return _json(list(values) or None)
+        name = request.match_info["id"]
+        value = self.references.as_registered(name)
+        if value is None:
+            raise ReferenceValueError(
+                "Failed to get reference_values: "
+                f"No reference value found for the given id: {name[:64]}"
+            )
+        return _json(value)
 
     def check_control(self, request: web.Request) -> None:
         """Refuse a call of the mock's own control interface without the admin token."""
-        self._check(request, "mock")
+        try:
+            self.authority.check_token(request.headers.get("Authorization"))
+        except ValueError as error:
+            raise AdminRefusedError("mock", str(error)) from error
 
     def _check(self, request: web.Request, endpoint: str) -> None:
         try:

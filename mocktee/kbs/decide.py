@@ -20,8 +20,13 @@ from mocktee.kbs.references import TCB_STATUS, ReferenceValues
 
 
 def expected_digest(attestation: Attestation) -> bytes:
-    """Return the SHA-384 that evidence has to carry (KBS protocol 0.4.0, primary evidence)."""
-    return hashlib.sha384(canonical_json(attestation.runtime_data())).digest()
+    """Return the SHA-384 that primary evidence has to carry, by the binding of its protocol."""
+    return hashlib.sha384(attestation.bound_bytes()).digest()
+
+
+def expected_device_digest(attestation: Attestation) -> bytes:
+    """Return the SHA-384 that evidence of each device has to carry (KBS protocol 0.4.0)."""
+    return hashlib.sha384(canonical_json(attestation.device_data())).digest()
 
 
 def judge_debug(quote: Quote) -> None:

@@ -50,6 +50,35 @@ class FaultFormatError(MockKbsError):
         super().__init__(f"fault refused: {cause}")
 
 
+class UnknownEraError(MockKbsError, ValueError):
+    """No server generation of that name."""
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        super().__init__(f"era {name[:32]!r} is not known; there are {', '.join(known)}")
+
+
+class EraOptionError(MockKbsError, ValueError):
+    """An option that servers of this generation do not have."""
+
+    def __init__(self, era: str, option: str) -> None:
+        self.era = era
+        super().__init__(f"era {era} does not have {option}")
+
+
+class FrameworkRefusedError(MockKbsError):
+    """The web framework answers before the KBS sees the request, in plain text or not at all."""
+
+    def __init__(self, status: int, text: str = "") -> None:
+        self.status = status
+        self.text = text
+        super().__init__(f"the framework answers {status}: {text}")
+
+
+class HandlerPanicError(MockKbsError):
+    """The handler of the real server panics here, so the connection ends without an answer."""
+
+
 class EvidenceRefusedError(MockKbsError):
     """Evidence does not parse, is not authentic, or says the wrong thing; ``reason`` tells."""
 
@@ -67,6 +96,7 @@ class ProblemError(MockKbsError):
     def __init__(self, detail: str, reason: str = "") -> None:
         self.detail = detail
         self.reason = reason[:MAX_REASON]
+        self.cause = self.reason or detail
         super().__init__(f"{detail}: {self.reason}" if reason else detail)
 
 
@@ -77,6 +107,18 @@ class AuthRefusedError(ProblemError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"Attestation error: RCAR handshake Auth failed: {cause[:MAX_REASON]}")
+        self.cause = cause[:MAX_REASON]
+
+
+class VersionRefusedError(AuthRefusedError):
+    """The client speaks another protocol version."""
+
+    def __init__(self, requirement: str, got: str) -> None:
+        self.requirement = requirement
+        self.got = got
+        super().__init__(
+            f"KBS Client Protocol Version Mismatch: expect {requirement} while the request is {got}"
+        )
 
 
 class AttestRefusedError(ProblemError):
@@ -86,6 +128,27 @@ class AttestRefusedError(ProblemError):
 
     def __init__(self, reason: str) -> None:
         super().__init__("Attestation error: RCAR handshake Attest failed", reason)
+
+
+class CookieMissingError(AttestRefusedError):
+    """POST /attest without the session cookie."""
+
+    def __init__(self) -> None:
+        super().__init__("cookie not found")
+
+
+class CookieUnknownError(AttestRefusedError):
+    """POST /attest with the cookie of no session."""
+
+    def __init__(self) -> None:
+        super().__init__("session not found, or expired")
+
+
+class CookieExpiredError(AttestRefusedError):
+    """POST /attest with the cookie of a session whose time is over."""
+
+    def __init__(self) -> None:
+        super().__init__("session not found, or expired")
 
 
 class SetPolicyRefusedError(ProblemError):
@@ -113,6 +176,7 @@ class PolicyTextError(ProblemError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"Failed to parse policy: {cause}")
+        self.cause = cause
 
 
 class PolicyEngineError(ProblemError):
@@ -122,6 +186,7 @@ class PolicyEngineError(ProblemError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"Policy engine error: {cause[:MAX_REASON]}")
+        self.cause = cause[:MAX_REASON]
 
 
 class PluginNotFoundError(ProblemError):
@@ -143,6 +208,14 @@ class PluginFailedError(ProblemError):
         super().__init__("Plugin internal error", reason)
 
 
+class ResourceMissingError(PluginFailedError):
+    """There is no such resource."""
+
+
+class ResourcePathError(PluginFailedError):
+    """The path is not one of a resource."""
+
+
 class TokenMissingError(ProblemError):
     """Neither an attested session nor a bearer token."""
 
@@ -159,6 +232,10 @@ class TokenRefusedError(ProblemError):
 
     def __init__(self, reason: str) -> None:
         super().__init__("Token Verifier error", reason)
+
+
+class TokenKeyError(TokenRefusedError):
+    """The token is genuine, but the TEE key in it is missing or no key."""
 
 
 class EncryptionFailedError(ProblemError):
@@ -179,6 +256,7 @@ class AdminRefusedError(ProblemError):
         super().__init__(
             f"admin access denied for endpoint {endpoint}: Admin access denied: {cause}"
         )
+        self.cause = cause
 
 
 class PluginAdminRefusedError(ProblemError):
@@ -190,6 +268,7 @@ class PluginAdminRefusedError(ProblemError):
         super().__init__(
             f"failed to initialize [admin] configuration: Admin access denied: {cause}"
         )
+        self.cause = cause
 
 
 class ReferenceValueError(ProblemError):

@@ -1,8 +1,9 @@
 """Encryption of a secret to a TEE key: flattened JWE (RFC 7516) as Trustee writes it.
 
-ECDH-ES+A256KW over P-256 and P-521 (RFC 7518 4.6) and RSA-OAEP-256. The header is compact JSON in
-the order ``alg``, ``enc``, ``epk``, because the reference client authenticates a header that it
-re-serialises in just that order.
+ECDH-ES+A256KW over P-256 and P-521 (RFC 7518 4.6), RSA-OAEP-256 and RSA1_5. The header is compact
+JSON in the order ``alg``, ``enc``, ``epk``, because the reference client authenticates a header
+that it re-serialises in just that order. The legacy object of protocol 0.1.x is no JWE but looks
+like one: its header is not encoded and not authenticated, and its tag hangs on the ciphertext.
 """
 
 from __future__ import annotations
@@ -22,25 +23,36 @@ from mocktee.kbs.teekey import TeePublicKey
 
 ECDH_ES_A256KW: Final = "ECDH-ES+A256KW"
 RSA_OAEP_256: Final = "RSA-OAEP-256"
+RSA1_5: Final = "RSA1_5"
 _CURVES: Final[dict[str, ec.EllipticCurve]] = {"P-256": ec.SECP256R1(), "P-521": ec.SECP521R1()}
+ALL_KINDS: Final = frozenset({RSA1_5, RSA_OAEP_256, *_CURVES})
 _IV_SIZE: Final = 12
 _TAG_SIZE: Final = 16
 _MIN_RSA_BITS: Final = 2048
 
 
-def encrypt(key: TeePublicKey, plaintext: bytes) -> dict[str, Json]:
-    """Return the JWE of ``plaintext`` for ``key``. Raises ``ValueError`` on an unusable key."""
+def encrypt(
+    key: TeePublicKey,
+    plaintext: bytes,
+    kinds: frozenset[str] = ALL_KINDS,
+    *,
+    legacy: bool = False,
+) -> dict[str, Json]:
+    """Return the response object for ``key``. Raises ``ValueError`` on an unusable key.
+
+    ``kinds`` are the algorithms of RSA keys and the curves of EC keys that the server knows.
+    """
     content_key = AESGCM.generate_key(256)
     alg = key.member("alg")
-    kind = (key.member("kty"), alg)
     header: dict[str, Json] = {"alg": alg, "enc": "A256GCM"}
-    if kind == ("EC", ECDH_ES_A256KW):
-        wrapped, header["epk"] = _wrap_ecdh(key, content_key)
-    elif kind == ("RSA", RSA_OAEP_256):
-        wrapped = _wrap_oaep(key, content_key)
+    if key.member("kty") == "RSA" and alg in kinds:
+        wrapped = _wrap_rsa(key, alg, content_key)
+    elif alg == ECDH_ES_A256KW and kinds & _CURVES.keys():
+        wrapped, header["epk"] = _wrap_ecdh(key, content_key, kinds)
     else:
         raise MalformedError(f"tee-pubkey algorithm {alg[:64]!r} is not supported")
-    return _seal(header, wrapped, content_key, plaintext)
+    seal = _seal_legacy if legacy else _seal
+    return seal(header, wrapped, content_key, plaintext)
 
 
 def _seal(
@@ -58,9 +70,22 @@ def _seal(
     }
 
 
-def _wrap_ecdh(key: TeePublicKey, content_key: bytes) -> tuple[bytes, Json]:
+def _seal_legacy(
+    header: dict[str, Json], wrapped: bytes, content_key: bytes, plaintext: bytes
+) -> dict[str, Json]:
+    iv = secrets.token_bytes(_IV_SIZE)
+    return {
+        "protected": compact_json(header).decode(),
+        "encrypted_key": b64u_encode(wrapped),
+        "iv": b64u_encode(iv),
+        "ciphertext": b64u_encode(AESGCM(content_key).encrypt(iv, plaintext, None)),
+        "tag": "",
+    }
+
+
+def _wrap_ecdh(key: TeePublicKey, content_key: bytes, kinds: frozenset[str]) -> tuple[bytes, Json]:
     name = key.member("crv")
-    curve = _CURVES.get(name)
+    curve = _CURVES.get(name) if name in kinds else None
     if curve is None:
         raise MalformedError(f"tee-pubkey curve {name[:64]!r} is not supported")
     size = (curve.key_size + 7) // 8
@@ -87,12 +112,14 @@ def _derive_key(shared: bytes) -> bytes:
     return ConcatKDFHash(hashes.SHA256(), 32, other_info).derive(shared)
 
 
-def _wrap_oaep(key: TeePublicKey, content_key: bytes) -> bytes:
+def _wrap_rsa(key: TeePublicKey, alg: str, content_key: bytes) -> bytes:
     modulus = int.from_bytes(b64u_decode(key.member("n")), "big")
     exponent = int.from_bytes(b64u_decode(key.member("e")), "big")
     if modulus.bit_length() < _MIN_RSA_BITS:
         raise MalformedError(f"tee-pubkey RSA modulus of {modulus.bit_length()} bits")
     public = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    if alg == RSA1_5:
+        return public.encrypt(content_key, padding.PKCS1v15())
     scheme = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), label=None)
     return public.encrypt(content_key, scheme)
 

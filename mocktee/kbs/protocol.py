@@ -1,11 +1,13 @@
 """The guest's side of the HTTP interface: ``/auth``, ``/attest`` and GET of resources.
 
-Thin over the parts that parse, judge, remember and encrypt; the order of checks is Trustee's.
+Thin over the parts that parse, judge, remember and encrypt; the order of checks is Trustee's. What
+differs between server generations comes from :mod:`mocktee.kbs.era`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Final
 
 from aiohttp import web
@@ -13,19 +15,28 @@ from aiohttp import web
 from mocktee.kbs import jwe
 from mocktee.kbs.counters import Counters
 from mocktee.kbs.encoding import Json, compact_json
+from mocktee.kbs.era import Era, Wording
 from mocktee.kbs.errors import (
     AttestRefusedError,
     AuthRefusedError,
+    CookieExpiredError,
+    CookieMissingError,
+    CookieUnknownError,
     EncryptionFailedError,
     EvidenceRefusedError,
+    FrameworkRefusedError,
+    HandlerPanicError,
+    PluginFailedError,
     PolicyDeniedError,
     PolicyEngineError,
     TokenMissingError,
+    VersionRefusedError,
 )
 from mocktee.kbs.faults import ExpiredToken, find_fault
 from mocktee.kbs.messages import (
     MAX_VERSION,
     Attestation,
+    MessageForm,
     parse_attestation,
     parse_auth,
 )
@@ -33,20 +44,25 @@ from mocktee.kbs.misbehaviour import FAULTS_OF_REQUEST
 from mocktee.kbs.policies import PolicyBook
 from mocktee.kbs.resources import ResourceStore
 from mocktee.kbs.sessions import COOKIE_NAME, Session, SessionStore
-from mocktee.kbs.token import TokenSigner, tee_key_of
+from mocktee.kbs.token import TokenIssuer
+from mocktee.kbs.trust import TokenVerifier, tee_key_of
 from mocktee.kbs.verifier import Verifier, carries_quote
 
-PROTOCOL_VERSION: Final = "0.4.0"
 JSON_TYPE: Final = "application/json"
+_VERSION: Final = re.compile(
+    r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class KbsProtocol:
     """The handlers, and the parts they use."""
 
+    era: Era
     sessions: SessionStore
     verifier: Verifier
-    signer: TokenSigner
+    issuer: TokenIssuer
+    tokens: TokenVerifier
     policies: PolicyBook
     resources: ResourceStore
     counters: Counters
@@ -54,7 +70,7 @@ class KbsProtocol:
     async def auth(self, request: web.Request) -> web.Response:
         """POST /kbs/v0/auth: open a session and hand out its nonce."""
         try:
-            session = self._open_session(await request.read())
+            session = self._open_session(await self._body(request))
         except AuthRefusedError:
             self.counters.auth_refused += 1
             raise
@@ -67,7 +83,7 @@ class KbsProtocol:
         expired = find_fault(request[FAULTS_OF_REQUEST], ExpiredToken) is not None
         try:
             session = self._attest(
-                request.cookies.get(COOKIE_NAME), await request.read(), expired=expired
+                request.cookies.get(COOKIE_NAME), await self._body(request), expired=expired
             )
         except AttestRefusedError:
             self.counters.attest_refused += 1
@@ -76,49 +92,89 @@ class KbsProtocol:
 
     async def resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """GET /kbs/v0/resource/...: token, policy, storage and encryption, in this order."""
+        segments = self._full_path(segments)
         self.counters.resource_requests += 1
-        claims = self.signer.verify(self._token_of(request))
-        query = dict(request.query)
-        if not self.policies.allows(segments, query, claims):
-            raise PolicyDeniedError(
-                f"data.policy.allow is not true for {'/'.join(segments)[:128]} "
-                f"and TEE status {_status_of(claims)}"
-            )
+        claims = self._permitted_claims(request, segments)
         content = self.resources.get(segments)
-        key = tee_key_of(claims)
+        key = tee_key_of(claims, self.era.submodule)
         try:
-            document = jwe.encrypt(key, content)
+            document = jwe.encrypt(key, content, self.era.tee_keys, legacy=self.era.legacy_jwe)
         except ValueError as error:
             raise EncryptionFailedError(str(error)) from error
         self.counters.resources_served += 1
         return _json(document)
 
+    async def unsupported(self, request: web.Request, segments: list[str]) -> web.Response:
+        """Any other method on a resource: the plugin gets it after token and policy are judged."""
+        self._permitted_claims(request, segments)
+        raise PluginFailedError(f"method {request.method} is not supported")
+
+    def _permitted_claims(self, request: web.Request, segments: list[str]) -> dict[str, Json]:
+        claims = self.tokens.verify(self._token_of(request))
+        if not self.policies.allows(segments, dict(request.query), claims):
+            raise PolicyDeniedError(
+                f"data.policy.allow is not true for {'/'.join(segments)[:128]} "
+                f"and TEE status {_status_of(claims, self.era.submodule)}"
+            )
+        return claims
+
+    def _full_path(self, segments: list[str]) -> list[str]:
+        if not self.era.short_paths:
+            return segments
+        if len(segments) not in (2, 3):
+            raise FrameworkRefusedError(404)  # no route has that many segments
+        return segments if len(segments) == 3 else ["default", *segments]
+
+    async def _body(self, request: web.Request) -> bytes:
+        if self.era.framework_parses and request.content_type != JSON_TYPE:
+            raise FrameworkRefusedError(400, "Content type error")
+        return await request.read()
+
+    def _malformed(self, error: ValueError) -> FrameworkRefusedError | None:
+        if not self.era.framework_parses:
+            return None
+        return FrameworkRefusedError(400, f"Json deserialize error: {error}")
+
     def _open_session(self, body: bytes) -> Session:
         try:
-            message = parse_auth(body)
+            message = parse_auth(body, self.era.form)
         except ValueError as error:
-            raise AuthRefusedError("deserialize Request") from error
-        # Build metadata takes no part in the comparison (Semantic Versioning 2.0.0, 10).
-        if message.version.partition("+")[0] != PROTOCOL_VERSION:
-            raise AuthRefusedError(
-                f"KBS Client Protocol Version Mismatch: expect ={PROTOCOL_VERSION} "
-                f"while the request is {message.version[:MAX_VERSION]}"
-            )
+            raise self._malformed(error) or AuthRefusedError("deserialize Request") from error
+        self._check_version(message.version[:MAX_VERSION])
         return self.sessions.open(message.tee)
+
+    def _check_version(self, text: str) -> None:
+        parts = _VERSION.fullmatch(text)
+        if parts is None:
+            if self.era.wording is Wording.PER_CALL and not self.era.lower_accepted:
+                raise HandlerPanicError(f"version {text!r} is unwrapped by the handler")
+            raise AuthRefusedError("failed to parse KBS version")
+        got = tuple(int(parts[number]) for number in (1, 2, 3))
+        own = tuple(int(number) for number in self.era.protocol.split("."))
+        # Build metadata takes no part in the comparison (Semantic Versioning 2.0.0, 10); a
+        # pre-release matches no requirement that does not name one.
+        if parts[4] or (got > own if self.era.lower_accepted else got != own):
+            raise VersionRefusedError(self.era.requirement, text)
 
     def _attest(self, session_id: str | None, body: bytes, *, expired: bool) -> Session:
         if session_id is None:
-            raise AttestRefusedError("cookie not found")
+            raise CookieMissingError
         try:
-            attestation = parse_attestation(body)
+            attestation = parse_attestation(body, self.era.form, self.era.binding)
         except ValueError as error:
-            raise AttestRefusedError(f"deserialize Attestation: {error}") from error
+            raise self._malformed(error) or AttestRefusedError(
+                f"deserialize Attestation: {error}"
+            ) from error
+        if self.sessions.expired(session_id):
+            raise CookieExpiredError
         session = self.sessions.find(session_id)
         if session is None:
-            raise AttestRefusedError("session not found, or expired")
-        if session.token is not None:
+            raise CookieUnknownError
+        if session.token is not None and not self.era.attests_again:
             self.counters.attest_repeated += 1  # evidence is not looked at again
             return session
+        if self.era.form is not MessageForm.SECTIONS:
+            attestation = attestation.answering(session.nonce)
         self._check_nonce(attestation, session)
         session.token = self._token_for(attestation, session, expired=expired)
         self.counters.attest_accepted += 1
@@ -139,11 +195,16 @@ class KbsProtocol:
         try:
             verdict = self.verifier.verify(session.tee, attestation)
             trust_vector = self.policies.appraise({verdict.tee: verdict.claims})
+            devices = tuple(
+                replace(d, trust_vector=self.policies.appraise({d.tee: d.claims}))
+                for d in verdict.devices
+            )
         except EvidenceRefusedError as error:
             raise AttestRefusedError(error.reason) from error
         except PolicyEngineError as error:
             raise AttestRefusedError(f"attestation policy: {error.detail}") from error
-        return self.signer.issue(verdict, trust_vector, expired=expired)
+        verdict = replace(verdict, devices=devices)
+        return self.issuer.issue(verdict, trust_vector, expired=expired)
 
     def _token_of(self, request: web.Request) -> str:
         """Return the token of the session, else the bearer token."""
@@ -156,9 +217,9 @@ class KbsProtocol:
         return token.strip()
 
 
-def _status_of(claims: dict[str, Json]) -> str:
+def _status_of(claims: dict[str, Json], submodule: str) -> str:
     submods = claims.get("submods")
-    cpu = submods.get("cpu0") if isinstance(submods, dict) else None
+    cpu = submods.get(submodule) if isinstance(submods, dict) else None
     return str(cpu.get("ear.status")) if isinstance(cpu, dict) else "none"
 
 

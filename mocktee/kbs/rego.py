@@ -18,7 +18,10 @@ import regopy
 from mocktee.kbs.encoding import Json
 from mocktee.kbs.errors import PolicyEngineError
 
-SHIPPED: Final = ("allow_all", "deny_all", "affirming", "default", "appraisal")
+SHIPPED: Final = (
+    *("allow_all", "deny_all", "affirming", "default", "appraisal"),
+    *("allow_every_path", "default_by_tee", "default_cpu"),
+)
 MAX_COMPILED: Final = 64  # one entry per distinct data document
 MAX_TEXT: Final = 256 * 1024  # characters of a policy
 _ERROR_MESSAGE: Final = re.compile(r"\(errormsg \d+:([^)]*)\)")

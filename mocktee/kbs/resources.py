@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mocktee.kbs.errors import PluginFailedError
+from mocktee.kbs.errors import PluginFailedError, ResourceMissingError, ResourcePathError
 
 MAX_RESOURCES: Final = 4096
 _SEGMENT: Final = re.compile(r"[a-zA-Z0-9_\-]+[a-zA-Z0-9_\-.]*")
@@ -32,14 +32,14 @@ class ResourceStore:
         self._resources[path] = content
 
     def get(self, segments: Sequence[str]) -> bytes:
-        """Return the content. Raises :class:`PluginFailedError` when there is none."""
+        """Return the content. Raises :class:`ResourceMissingError` when there is none."""
         path = _checked(segments)
         if path not in self._resources:
-            raise PluginFailedError(f"no resource {'/'.join(path)}")
+            raise ResourceMissingError(f"no resource {'/'.join(path)}")
         return self._resources[path]
 
     def delete(self, segments: Sequence[str]) -> None:
-        """Remove the resource. Raises :class:`PluginFailedError` when there is none."""
+        """Remove the resource. Raises :class:`ResourceMissingError` when there is none."""
         self.get(segments)
         del self._resources[tuple(segments)]
 
@@ -47,5 +47,5 @@ class ResourceStore:
 def _checked(segments: Sequence[str]) -> tuple[str, ...]:
     if len(segments) != 3 or any(_SEGMENT.fullmatch(segment) is None for segment in segments):
         shown = "/".join(segments)[:128]
-        raise PluginFailedError(f"path {shown!r} is not of the form repository/type/tag")
+        raise ResourcePathError(f"path {shown!r} is not of the form repository/type/tag")
     return tuple(segments)

@@ -16,10 +16,12 @@ from aiohttp.typedefs import Handler, Middleware
 from mocktee.kbs.administration import Administration
 from mocktee.kbs.counters import Counters, Refusal
 from mocktee.kbs.encoding import Json, compact_json, parse_object
+from mocktee.kbs.era import Era
 from mocktee.kbs.errors import (
     TYPE_PREFIX,
     FaultFormatError,
-    PluginFailedError,
+    FrameworkRefusedError,
+    HandlerPanicError,
     PluginNotFoundError,
     ProblemError,
 )
@@ -27,6 +29,7 @@ from mocktee.kbs.faults import FaultPlan
 from mocktee.kbs.misbehaviour import misbehaviour
 from mocktee.kbs.protocol import KbsProtocol
 from mocktee.kbs.sessions import SessionStore
+from mocktee.kbs.wording import word
 
 PREFIX: Final = "/kbs/v0"
 _DEFAULT_TYPE: Final = "application/octet-stream"  # what aiohttp puts where we put nothing
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 class Parts:
     """What the application is made of."""
 
+    era: Era
     protocol: KbsProtocol
     administration: Administration
     sessions: SessionStore
@@ -54,14 +58,16 @@ def build_application(parts: Parts) -> web.Application:
         client_max_size=parts.body_limit,
         middlewares=[
             misbehaviour(parts.faults, parts.counters),
-            _problems(parts.counters, verbose=parts.verbose_refusals),
+            _problems(parts.era, parts.counters, verbose=parts.verbose_refusals),
         ],
     )
     application.on_response_prepare.append(_drop_default_type)
     _add_protocol(application.router, parts)
     _add_administration(application.router, parts.administration)
+    if parts.era.reference_values:
+        _add_reference_values(application.router, parts.administration)
     _add_control(application.router, parts)
-    for method in _PLUGIN_METHODS:
+    for method in _PLUGIN_METHODS if parts.era.plugins else ():
         application.router.add_route(method, PREFIX + "/{plugin}{rest:.*}", _no_plugin)
     return application
 
@@ -77,23 +83,29 @@ def _add_protocol(router: web.UrlDispatcher, parts: Parts) -> None:
                 return await protocol.resource(request, segments)
             case "POST":
                 return await administration.put_resource(request, segments)
-            case "DELETE":
+            case "DELETE" if parts.era.deletes:
                 return await administration.delete_resource(request, segments)
+            case _ if not parts.era.plugins:
+                raise FrameworkRefusedError(405)
             case _:
-                raise PluginFailedError(f"method {request.method} is not supported")
+                return await protocol.unsupported(request, segments)
 
     router.add_post(PREFIX + "/auth", protocol.auth)
     router.add_post(PREFIX + "/attest", protocol.attest)
     for method in _PLUGIN_METHODS:
         router.add_route(method, PREFIX + "/resource", resource)
         router.add_route(method, PREFIX + "/resource/{path:.*}", resource)
-    router.add_get("/healthz", _healthy)
+    if parts.era.health:
+        router.add_get("/healthz", _healthy)
 
 
 def _add_administration(router: web.UrlDispatcher, administration: Administration) -> None:
     router.add_post(PREFIX + "/resource-policy", administration.set_resource_policy)
     router.add_get(PREFIX + "/resource-policy", administration.list_resource_policies)
     router.add_post(PREFIX + "/attestation-policy", administration.set_attestation_policy)
+
+
+def _add_reference_values(router: web.UrlDispatcher, administration: Administration) -> None:
     router.add_post(PREFIX + "/reference-value", administration.register_reference_values)
     router.add_get(PREFIX + "/reference-value/{id}", administration.get_reference_value)
 
@@ -131,21 +143,37 @@ async def _no_plugin(request: web.Request) -> web.Response:
     raise PluginNotFoundError(request.match_info["plugin"].partition("/")[0])
 
 
-def _problems(counters: Counters, *, verbose: bool) -> Middleware:
+def _problems(era: Era, counters: Counters, *, verbose: bool) -> Middleware:
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
+        except (web.HTTPNotFound, web.HTTPMethodNotAllowed) as refusal:
+            return web.Response(status=refusal.status)  # actix says nothing there
+        except FrameworkRefusedError as refusal:
+            return web.Response(status=refusal.status, text=refusal.text or None)
+        except HandlerPanicError:
+            return _hang_up(request)
         except ProblemError as error:
             log.info("refused %s: %s", request.path, error)
+            problem = word(error, era)
             counters.refusals.append(
-                Refusal(request.path[:256], error.variant, error.detail, error.reason)
+                Refusal(request.path[:256], problem.variant, problem.detail, error.reason)
             )
-            detail = str(error) if verbose else error.detail
-            document: Json = {"type": TYPE_PREFIX + error.variant, "detail": detail}
-            return web.Response(status=error.status, body=compact_json(document))
+            detail = problem.detail
+            if verbose and error.reason and error.reason not in detail:
+                detail = f"{detail}: {error.reason}"
+            document: Json = {"type": TYPE_PREFIX + problem.variant, "detail": detail}
+            return web.Response(status=problem.status, body=compact_json(document))
 
     return answer
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    """End the connection without an answer."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=500)
 
 
 async def _drop_default_type(_request: web.Request, response: web.StreamResponse) -> None:

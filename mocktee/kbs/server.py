@@ -12,12 +12,15 @@ from types import TracebackType
 from typing import Final
 
 from aiohttp import web
+from cryptography import x509
 
 from mocktee.certs import LocalTls, provide_tls
 from mocktee.kbs.admin import AdminAuthority
 from mocktee.kbs.administration import Administration
 from mocktee.kbs.authenticate import CollateralSource, QuoteAuthenticator
 from mocktee.kbs.counters import Counters
+from mocktee.kbs.era import HEAD, TokenForm, era_of
+from mocktee.kbs.errors import EraOptionError
 from mocktee.kbs.faults import FaultPlan
 from mocktee.kbs.jws import VerifyingKey
 from mocktee.kbs.policies import PolicyBook
@@ -26,7 +29,10 @@ from mocktee.kbs.references import ReferenceValues
 from mocktee.kbs.resources import ResourceStore
 from mocktee.kbs.routes import Parts, build_application
 from mocktee.kbs.sessions import SessionStore
-from mocktee.kbs.token import TokenSigner
+from mocktee.kbs.signer import SignerIdentity
+from mocktee.kbs.simple_token import SimpleTokenSigner
+from mocktee.kbs.token import TokenIssuer, TokenSigner
+from mocktee.kbs.trust import TokenVerifier
 from mocktee.kbs.verifier import Verifier
 
 DRAIN_SECONDS: Final = 1.0
@@ -39,7 +45,10 @@ class KbsOptions:
     """Settings of one mock KBS; the defaults are Trustee's, but for ``verbose_refusals``.
 
     ``verbose_refusals`` appends the reason of a refusal to the ``detail`` of its error document;
-    Trustee keeps it to its own log.
+    Trustee keeps it to its own log. ``era`` is one of ``mocktee.kbs.era.ERAS``; ``simple_token``
+    is for those whose attestation service could issue either form. ``identity`` signs tokens that
+    another KBS can trust, ``trusted_certificates`` and ``insecure_header_jwk`` make this one trust
+    the tokens of others (passport model).
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +60,12 @@ class KbsOptions:
     body_limit: int = 2 * 1024 * 1024
     verbose_refusals: bool = True
     admin_keys: Sequence[VerifyingKey] = ()
+    admin_open_to_all: bool = False
+    era: str = HEAD.name
+    simple_token: bool = False
+    identity: SignerIdentity | None = None
+    trusted_certificates: Sequence[x509.Certificate] = ()
+    insecure_header_jwk: bool = False
     clock: Callable[[], float] = time.time
 
 
@@ -59,14 +74,20 @@ class MockKbs:
 
     def __init__(self, state: Path, pki: CollateralSource, options: KbsOptions) -> None:
         self.options = options
+        self.era = era_of(options.era)
         self.counters = Counters()
         self.faults = FaultPlan()
         self.references = ReferenceValues()
         self.resources = ResourceStore()
-        self.policies = PolicyBook(self.references)
+        self.policies = PolicyBook(self.references, self.era)
         self.sessions = SessionStore(life_seconds=options.session_seconds, clock=options.clock)
-        self.signer = TokenSigner(life_seconds=options.token_seconds, clock=options.clock)
-        self._authority = AdminAuthority(options.admin_keys, options.clock)
+        self._issuer = self._make_issuer()
+        self._authority = AdminAuthority(
+            options.admin_keys,
+            options.clock,
+            needs_role=self.era.admin_role,
+            open_to_all=options.admin_open_to_all,
+        )
         self._verifier = Verifier(QuoteAuthenticator(pki, options.clock), self.references)
         self._state = state
         self._runner: web.AppRunner | None = None
@@ -139,6 +160,24 @@ class MockKbs:
         scheme = "http" if context is None else "https"
         self.url = f"{scheme}://{self.options.host}:{listener.getsockname()[1]}"
 
+    def _make_issuer(self) -> TokenIssuer:
+        options, form = self.options, self.era.token
+        if options.simple_token and form is TokenForm.EAR:
+            if self.era.simple_token is None:
+                raise EraOptionError(self.era.name, "simple tokens")
+            form = self.era.simple_token
+        if form is TokenForm.EAR:
+            return TokenSigner(
+                life_seconds=options.token_seconds,
+                clock=options.clock,
+                submodule=self.era.submodule,
+                identifiers=self.era.reference_values,
+                identity=options.identity,
+            )
+        if options.identity is not None:
+            raise EraOptionError(self.era.name, "an identity of the token signer")
+        return SimpleTokenSigner(form, life_seconds=options.token_seconds, clock=options.clock)
+
     def _tls_context(self) -> ssl.SSLContext | None:
         if not self.options.tls:
             return None
@@ -146,16 +185,26 @@ class MockKbs:
         return self.tls.server_context()
 
     def _parts(self) -> Parts:
+        options = self.options
         return Parts(
+            era=self.era,
             protocol=KbsProtocol(
+                era=self.era,
                 sessions=self.sessions,
                 verifier=self._verifier,
-                signer=self.signer,
+                issuer=self._issuer,
+                tokens=TokenVerifier(
+                    self._issuer.public_key,
+                    options.clock,
+                    anchors=options.trusted_certificates,
+                    insecure_header_jwk=options.insecure_header_jwk,
+                ),
                 policies=self.policies,
                 resources=self.resources,
                 counters=self.counters,
             ),
             administration=Administration(
+                era=self.era,
                 authority=self._authority,
                 resources=self.resources,
                 policies=self.policies,
@@ -164,8 +213,8 @@ class MockKbs:
             sessions=self.sessions,
             faults=self.faults,
             counters=self.counters,
-            body_limit=self.options.body_limit,
-            verbose_refusals=self.options.verbose_refusals,
+            body_limit=options.body_limit,
+            verbose_refusals=options.verbose_refusals,
         )
 
 

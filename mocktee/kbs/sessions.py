@@ -66,6 +66,11 @@ class SessionStore:
         del self._sessions[session.id]
         return None
 
+    def expired(self, session_id: str) -> bool:
+        """Return whether the session is known and over; ask before :meth:`find` forgets it."""
+        session = self._sessions.get(session_id)
+        return session is not None and session.expires_at <= self._clock()
+
     def issued_elsewhere(self, nonce: str, session: Session) -> bool:
         """Return whether ``nonce`` belongs to another live session, that is, was replayed."""
         return any(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mocktee.kbs.authenticate import PlatformStatus, QuoteAuthenticator
-from mocktee.kbs.claims import sample_claims, tdx_claims
+from mocktee.kbs.claims import tdx_claims
 from mocktee.kbs.decide import (
-    expected_digest,
     judge_binding,
     judge_debug,
     judge_event_log,
@@ -21,6 +20,12 @@ from mocktee.kbs.initdata import InitDataDigest, digest_init_data
 from mocktee.kbs.messages import Attestation
 from mocktee.kbs.quote import Quote, read_quote
 from mocktee.kbs.references import ReferenceValues
+from mocktee.kbs.software import (
+    SAMPLE,
+    DeviceVerdict,
+    verify_devices,
+    verify_sample,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Verdict:
     init_data: str | None
     init_data_claims: dict[str, Json] | None
     runtime_data: dict[str, Json]
+    devices: tuple[DeviceVerdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class _TdxEvidence:
 
 
 class Verifier:
-    """Judges evidence of the TEEs ``tdx`` and ``sample``. Device evidence is refused by name."""
+    """Judges evidence of the TEEs ``tdx`` and ``sample``, and of the device ``sampledevice``."""
 
     def __init__(self, authenticator: QuoteAuthenticator, references: ReferenceValues) -> None:
         self._authenticator = authenticator
@@ -50,17 +56,16 @@ class Verifier:
 
     def verify(self, tee: str, attestation: Attestation) -> Verdict:
         """Return the verdict, or raise :class:`EvidenceRefusedError` with the reason."""
-        if attestation.additional_evidence:
-            raise EvidenceRefusedError("additional evidence: device evidence is not supported")
         init_data = attestation.init_data
         digest = None if init_data is None else digest_init_data(init_data)
         match tee:
             case "tdx":
-                return self._verify_tdx(attestation, digest)
+                verdict = self._verify_tdx(attestation, digest)
             case "sample":
-                return _verify_sample(attestation, digest)
+                verdict = _verify_sample(attestation, digest)
             case _:
                 raise EvidenceRefusedError("this verifier knows the TEEs tdx and sample only")
+        return replace(verdict, devices=verify_devices(attestation))
 
     def _verify_tdx(self, attestation: Attestation, init_data: InitDataDigest | None) -> Verdict:
         evidence = _parse_tdx(attestation.primary_evidence)
@@ -119,17 +124,11 @@ def _binary(evidence: dict[str, Json], name: str) -> bytes:
 
 
 def _verify_sample(attestation: Attestation, init_data: InitDataDigest | None) -> Verdict:
-    evidence = attestation.primary_evidence
-    svn = evidence.get("svn") if isinstance(evidence, dict) else None
-    if not isinstance(evidence, dict) or not isinstance(svn, str):
-        raise EvidenceRefusedError("evidence: member svn of TEE sample is missing")
-    expected = b64_encode(expected_digest(attestation))
-    if evidence.get("report_data", "") != expected:
-        raise EvidenceRefusedError("report data does not bind nonce and TEE key")
+    claims, report_data = verify_sample(attestation)
     return Verdict(
-        tee="sample",
-        claims=sample_claims(svn),
-        report_data=expected,
+        tee=SAMPLE,
+        claims=claims,
+        report_data=report_data,
         init_data=None if init_data is None else b64_encode(init_data.digest),
         init_data_claims=None if init_data is None else init_data.claims,
         runtime_data=attestation.runtime_data(),

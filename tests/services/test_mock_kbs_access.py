@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mocktee.kbs import KbsOptions, MockKbs, shipped_policy
 from mocktee.kbs.admin import load_admin_key
-from mocktee.kbs.jws import SigningKey, algorithm_of, sign_claims
+from mocktee.kbs.jws import SigningKey, algorithms_of, sign_claims
 from mocktee.kbs.rego import SHIPPED
 from mocktee.pki import MockPki
 from tests.services.kbs_guest import Answer, Guest, b64u
@@ -79,7 +79,7 @@ async def test_cookie_wins_over_bearer(kbs: MockKbs, guest: Guest) -> None:
         (lambda t: t[:-4] + "AAAA", "signature does not verify"),
         (lambda t: t.split(".")[0], "1 sections instead of 3"),
         (lambda t: t + "=", "not URL-safe base64 without padding"),
-        (lambda t: f"e30.{t.split('.', 1)[1]}", "alg does not fit the key"),
+        (lambda t: f"e30.{t.split('.', 1)[1]}", "no jwk: only keys in the token are looked at"),
         (lambda _: "a.b.c", "not URL-safe base64 without padding"),
     ],
     ids=["signature", "sections", "padding", "no alg", "noise"],
@@ -104,7 +104,8 @@ async def test_token_of_another_kbs_is_refused(tmp_path: Path, guest: Guest) -> 
 @pytest.mark.parametrize(
     ("jwk", "reason"),
     [
-        ({"kty": "RSA", "alg": "RSA1_5", "n": "AQAB", "e": "AQAB"}, "RSA1_5"),
+        ({"kty": "RSA", "alg": "RSA1_5", "n": "AQAB", "e": "AQAB"}, "modulus of 17 bits"),
+        ({"kty": "RSA", "alg": "RSA-OAEP", "n": "AQAB", "e": "AQAB"}, "'RSA-OAEP' is not supp"),
         ({"kty": "RSA", "alg": "RSA-OAEP-256", "n": "AQAB", "e": "AQAB"}, "modulus of 17 bits"),
         (
             {"kty": "EC", "crv": "P-384", "alg": "ECDH-ES+A256KW", "x": "AA", "y": "AA"},
@@ -119,7 +120,7 @@ async def test_token_of_another_kbs_is_refused(tmp_path: Path, guest: Guest) -> 
             "",
         ),
     ],
-    ids=["RSA1_5", "short RSA", "curve", "short coordinate", "off the curve"],
+    ids=["RSA1_5", "RSA-OAEP", "short RSA", "curve", "short coordinate", "off the curve"],
 )
 async def test_key_that_nothing_can_be_encrypted_to(
     guest: Guest, jwk: dict[str, str], reason: str
@@ -217,9 +218,12 @@ async def test_attestation_policy_shapes_the_trust_vector(kbs: MockKbs, guest: G
 async def test_reference_values_over_http(kbs: MockKbs, guest: Guest) -> None:
     body = sample(json.dumps({"mr_td": "AB", "rtmr_0": ["01", "02"]}).encode())
     assert (await admin(kbs, guest, "POST", "/kbs/v0/reference-value", body)).status == 200
-    for name, values in (("mr_td", ["ab"]), ("rtmr_0", ["01", "02"]), ("rtmr_1", None)):
+    for name, values in (("mr_td", "ab"), ("rtmr_0", ["01", "02"])):
         answer = await admin(kbs, guest, "GET", f"/kbs/v0/reference-value/{name}")
         assert answer.json() == values
+    answer = await admin(kbs, guest, "GET", "/kbs/v0/reference-value/rtmr_1")
+    assert (answer.status, answer.problem) == (401, "RvpsError")
+    assert answer.detail.endswith("No reference value found for the given id: rtmr_1")
 
 
 @pytest.mark.parametrize(
@@ -235,8 +239,8 @@ async def test_reference_values_over_http(kbs: MockKbs, guest: Guest) -> None:
         ),
         (
             "attestation-policy",
-            {"policy_id": "mine", "policy": ""},
-            ("AttestationError", "Set Attestation Policy failed: policy_id is not default_cpu"),
+            {"policy": ""},
+            ("AttestationError", "Set Attestation Policy failed: missing field `policy_id`"),
         ),
         ("reference-value", {"payload": "e30="}, ("RvpsError", "type is not sample")),
         ("reference-value", {"type": "sample", "payload": "e30"}, ("RvpsError", "not standard")),
@@ -312,7 +316,7 @@ async def test_admin_tokens_of_given_keys(
         if kind == "EdDSA"
         else ec.generate_private_key(ec.SECP256R1())
     )
-    assert algorithm_of(key.public_key()) == kind
+    assert algorithms_of(key.public_key()) == (kind,)
     options = KbsOptions(tls=False, admin_keys=(key.public_key(),))
     async with MockKbs.start(tmp_path, PKI, options) as kbs, Guest(kbs.url, PKI) as guest:
         token = sign_claims({"alg": kind}, claims, key)

@@ -303,7 +303,7 @@ MISMATCH = (
 )
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.3.0", "0.4.0-rc1", "nonsense"])
+@pytest.mark.parametrize("version", ["0.1.0", "0.3.0", "0.4.0-rc1"])
 async def test_version_mismatch(kbs: MockKbs, guest: Guest, version: str) -> None:
     answer = await guest.auth(version=version)
     assert (answer.status, answer.problem) == (401, "AttestationError")

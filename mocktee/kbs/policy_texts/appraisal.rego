@@ -28,6 +28,19 @@ configuration := 2 if {
 	input.tdx.quote.body.xfam in data.reference.xfam
 }
 
+executables := 3 if input.sample.launch_digest in data.reference.launch_digest
+
+hardware := 2 if {
+	input.sample.svn in data.reference.svn
+	input.sample.platform_version.major in data.reference.major_version
+	some least in data.reference.minimum_minor_version
+	input.sample.platform_version.minor >= least
+}
+
+hardware := 2 if input.sampledevice.svn in data.reference.device_svn
+
+configuration := 2 if input.sample.debug == false
+
 trust_claims := {
 	"instance-identity": 0,
 	"configuration": configuration,
