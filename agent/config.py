@@ -17,8 +17,10 @@ import msgspec
 from kbs import TeeKeyAlgorithm
 from lifecycle import SettingsError, load_toml
 from tdx.ccel import CCEL_PATH
+from tdx.errors import QgsAddressError
 from tdx.guest_device import DeviceAbi
 from tdx.measurements import MEASUREMENTS_PATH
+from tdx.qgs import QgsAddress
 from tdx.tsm import REPORT_PATH
 
 DEFAULT_SOCKET: Final = (
@@ -114,6 +116,17 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attest_conf_path: AbsolutePath = "/etc/tdx-attest.conf"
     guest_device: Annotated[str, msgspec.Meta(pattern="^(/.*)?$", max_length=1024)] = ""
     guest_device_abi: DeviceAbi = DeviceAbi.MAINLINE
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later. ``ValueError``, which decoding turns into its own."""
+        if self.quote_source is QuoteSourceName.IOCTL and not self.guest_device_abi.gives_quotes:
+            abi = self.guest_device_abi.value
+            raise ValueError(f"quote_source is ioctl, but guest_device_abi {abi} has none for it")
+        if self.qgs_address:
+            try:
+                QgsAddress.parse(self.qgs_address)
+            except QgsAddressError as error:
+                raise ValueError(str(error)) from error
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

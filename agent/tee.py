@@ -38,9 +38,7 @@ from tdx.errors import (
     errno_text,
 )
 from tdx.guest_device import (
-    COMMANDS,
     DEVICE_PATHS,
-    DeviceAbi,
     Ioctl,
     LinuxGuestDevice,
     find_guest_device,
@@ -60,7 +58,6 @@ log = get_logger("agent")
 
 MAX_ATTEST_CONF_BYTES: Final = 64 * 1024
 NOT_THERE: Final = (errno.ENOENT, errno.ENXIO)
-ABI_HINT: Final = "set tee.guest_device_abi to what the kernel of this guest has"
 
 
 class TdRegisters(Protocol):
@@ -129,7 +126,7 @@ def _quote_source(settings: TeeConfig, device: LinuxGuestDevice | None) -> Quote
                 raise TeeAbsentError(problem, hint="set tee.qgs_address, such as vsock:2:4050")
             return QgsQuoteSource(_tdx_device(device), address)
         case QuoteSourceName.IOCTL:
-            return _ioctl(settings, device)
+            return IoctlQuoteSource(_tdx_device(device))
         case QuoteSourceName.AUTO:
             return _first_found(settings, device)
 
@@ -160,14 +157,6 @@ def _configfs(settings: TeeConfig) -> QuoteSource:
     if swept:
         log.warning("stale report entries removed", count=len(swept))
     return TsmQuoteSource(tsm)
-
-
-def _ioctl(settings: TeeConfig, device: LinuxGuestDevice | None) -> QuoteSource:
-    abi: DeviceAbi = settings.guest_device_abi
-    if COMMANDS[abi].get_quote is None:
-        problem = f"got quote_source ioctl, and the ABI {abi.value} has no quote ioctl"
-        raise TeeAbsentError(problem, hint=ABI_HINT)
-    return IoctlQuoteSource(_tdx_device(device))
 
 
 def _tdx_device(device: LinuxGuestDevice | None) -> LinuxGuestDevice:

@@ -23,6 +23,7 @@ class TeeTraces:
     paths: tuple[str, ...] = (
         "/dev/tdx_guest",
         "/dev/tdx-guest",
+        "/dev/tdx-attest",
         "/sys/firmware/tdx",
         "/sys/kernel/config/tsm/report",
     )

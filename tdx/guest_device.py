@@ -44,6 +44,16 @@ class DeviceAbi(StrEnum):
     VENDOR_V3 = "vendor-v3"  # the same with the direction bits put right
     TDX_1_0 = "tdx-1.0"  # the first trees: a quote from the bare TDREPORT
 
+    @property
+    def gives_quotes(self) -> bool:
+        """Whether there is a quote ioctl."""
+        return COMMANDS[self].get_quote is not None
+
+    @property
+    def extends_registers(self) -> bool:
+        """Whether there is an ioctl that extends an RTMR."""
+        return COMMANDS[self].extend_rtmr is not None
+
 
 @dataclass(frozen=True, slots=True)
 class CommandNumbers:

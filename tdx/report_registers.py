@@ -17,7 +17,7 @@ from tdx.errors import (
     MeasurementsAbsentError,
     errno_text,
 )
-from tdx.guest_device import COMMANDS, VendorDevice, fresh_report
+from tdx.guest_device import VendorDevice, fresh_report
 from tdx.measurements import REGISTER_BYTES, RTMR_NAMES, RegisterName
 from tdx.report_data import ReportData
 from tdx.tdreport import TdInfo
@@ -44,7 +44,7 @@ class ReportRegisters:
     @property
     def extendable(self) -> bool:
         """Whether the named ABI of the device can extend an RTMR."""
-        return COMMANDS[self._device.abi].extend_rtmr is not None
+        return self._device.abi.extends_registers
 
     def read(self, name: RegisterName) -> bytes:
         """Return the 48 bytes of a register. Raises :class:`MeasurementError`."""

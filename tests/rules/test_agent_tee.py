@@ -13,6 +13,7 @@ import pytest
 from agent.config import AgentConfig, QuoteSourceName, TeeConfig
 from agent.errors import TeeAbsentError
 from agent.tee import find_tee
+from lifecycle import SettingsError
 from lifecycle.settings import decode_toml
 from mocktee.guest_device import GuestKernel, MockGuestDevice
 from mocktee.pki import MockPki
@@ -127,7 +128,6 @@ def test_nothing_configured_and_no_configfs(
     [
         ("configfs", {"qgs_address": "vsock:2:4050"}, "ENOENT"),
         ("qgs", {}, "no address"),
-        ("ioctl", {}, "mainline has no quote ioctl"),
     ],
 )
 def test_a_forced_source_is_that_one_or_none(
@@ -205,6 +205,21 @@ def test_registers_that_cannot_be_looked_for(
     (tmp_path / "file").touch()
     with pytest.raises(MeasurementError, match="ENOTDIR"):
         find_tee(tee(settings, measurements_path=str(tmp_path / "file/x")), ioctl=device.ioctl)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('quote_source = "ioctl"', "guest_device_abi mainline has none"),
+        ('qgs_address = "tcp:1"', "vsock:CID:PORT"),
+        ('quote_source = "sgx"', "sgx"),
+        ('guest_device = "tdx_guest"', "tee.guest_device"),
+        ('initdata = "disk"', "tee.initdata"),
+    ],
+)
+def test_a_configuration_that_could_only_fail_later(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        decode_toml(f"[tee]\n{text}\n".encode(), AgentConfig, "aa.toml")
 
 
 def test_the_keys_of_the_configuration_file() -> None:

@@ -67,6 +67,7 @@ def test_default_traces_name_what_the_kernel_shows() -> None:
     assert set(guard.TeeTraces().paths) == {
         "/dev/tdx_guest",
         "/dev/tdx-guest",
+        "/dev/tdx-attest",
         "/sys/firmware/tdx",
         "/sys/kernel/config/tsm/report",
     }
