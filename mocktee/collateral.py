@@ -48,8 +48,9 @@ def tcb_info(platform: Platform, issued: datetime, next_update: datetime, status
             "version": 3,
             "issueDate": _rfc3339(issued),
             "nextUpdate": _rfc3339(next_update),
-            "fmspc": platform.fmspc.hex().upper(),
-            "pceId": platform.pce_id.hex().upper(),
+            # Lower case: Intel's service has answered in both, some verifiers compare the text.
+            "fmspc": platform.fmspc.hex(),
+            "pceId": platform.pce_id.hex(),
             "tcbType": 0,
             "tcbEvaluationDataNumber": EVALUATION_NUMBER,
             "tdxModule": _module(),

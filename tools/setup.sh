@@ -28,6 +28,8 @@ sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
     pkg-config --exists fuse3 2>/dev/null || echo libfuse3-dev
     command -v fusermount3 >/dev/null 2>&1 || echo fuse3
     command -v curl >/dev/null 2>&1 || echo curl
+    # The Go program of tests/interop: a must where CI runs the tests, elsewhere its tests skip.
+    [ -z "${CI:-}" ] || command -v go >/dev/null 2>&1 || echo golang-go
 }
 
 python=$(find_python)
