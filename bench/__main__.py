@@ -1,4 +1,4 @@
-"""``python -m bench [services] [mounts] [--reference DIR]``: run, print, keep the samples."""
+"""``python -m bench [PART...] [--reference DIR]``: run, print, keep the samples."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, reference, services
+from bench import mounts, quotes, reference, services
 from bench.figures import Report, machine
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-PARTS = {"services": services.measure, "mounts": mounts.measure}
+PARTS = {"quotes": quotes.measure, "services": services.measure, "mounts": mounts.measure}
 
 
 async def measure(parts: list[str], peers: Path | None) -> None:
