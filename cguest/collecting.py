@@ -55,9 +55,11 @@ async def collect(
     status = await stub.get_status(with_failure=True, timeout_s=timeout_s)
     manifest = Manifest(time.time(), status.kbs_url or targets.kbs_url or "", status.tee)
     found.parts[Part.MANIFEST] = manifest.encode()
-    if refusal is not None:
-        found.parts.update(_failure(status, refusal))
-    else:
+    if status.HasField("failure"):  # also of a renewal, while the session is still good
+        found.parts.update(_failure(status.failure))
+    elif refusal is not None:
+        found.parts[Part.ANSWER] = answer_of(refusal)
+    if found.attested:
         found.parts[Part.TOKEN_CLAIMS] = await _token_claims(client, timeout_s)
     if evidence and Part.ATTEST_REQUEST not in found.parts:
         reply = await AttestationAgentStub(client).get_evidence(b"", timeout_s=timeout_s)
@@ -65,10 +67,7 @@ async def collect(
     return found
 
 
-def _failure(status: cguest_pb2.AttestationStatus, refusal: StatusError) -> dict[str, bytes]:
-    if not status.HasField("failure"):
-        return {Part.ANSWER: answer_of(refusal)}
-    failure = status.failure
+def _failure(failure: cguest_pb2.HandshakeFailure) -> dict[str, bytes]:
     answer = {
         "outcome": failure.kind,
         "message": failure.message,

@@ -106,7 +106,7 @@ def _refused(refusal: KbsRefusedError, resource: str) -> Finding:
     match refusal:
         case AttestationRefusedError(expected_version=str(version)):
             return _version(version, got)
-        case AttestationRefusedError() if "ersion" in refusal.detail and refusal.hint:
+        case AttestationRefusedError(hint=hint) if hint != AttestationRefusedError.default_hint:
             return _version("another version", got)
         case AttestationRefusedError():
             code = Code.ATTESTATION_REFUSED

@@ -19,6 +19,7 @@ from explain.resource_policy import explain_denial
 from explain.token import explain_token
 from explain.verdict import explain_verdict
 from kbs import PolicyDeniedError
+from tdx.quote import Quote
 
 
 def examine(case: Case, now: float | None = None) -> tuple[Finding, ...]:
@@ -27,7 +28,8 @@ def examine(case: Case, now: float | None = None) -> tuple[Finding, ...]:
     ``now``, unix seconds, stands in for the guest's clock if the bundle does not have it. Raises
     nothing: what cannot be judged is a finding too.
     """
-    findings = list(_findings(case, case.manifest.guest_clock or now))
+    clock = now if case.manifest.guest_clock is None else case.manifest.guest_clock
+    findings = list(_findings(case, clock))
     if all(item.severity is Severity.NOTE or item.code in _OUTCOMES for item in findings):
         findings.append(_nothing(case))
     return ranked(findings)
@@ -42,8 +44,7 @@ def _findings(case: Case, clock: float | None) -> Iterator[Finding]:
         yield from explain_answer(case.answer)
     yield from case.unusable
     if case.quote is not None:
-        yield from _about_quote(case)
-        yield from explain_verdict(case.quote, case.collateral, case.trusted_root, clock)
+        yield from _about_quote(case, case.quote, clock)
     issued = None if case.token is None else case.token.issued_at
     yield from explain_dates(case.collateral, clock, issued)
     if case.reference_log is not None and case.references is not None:
@@ -54,12 +55,12 @@ def _findings(case: Case, clock: float | None) -> Iterator[Finding]:
             yield from explain_denial(case.token, case.resource_policy)
 
 
-def _about_quote(case: Case) -> Iterator[Finding]:
-    quote = case.quote
-    if quote is None:
-        return
+def _about_quote(case: Case, quote: Quote, clock: float | None) -> Iterator[Finding]:
     yield from explain_attributes(quote)
-    yield from explain_root(quote, case.trusted_root)
+    root = list(explain_root(quote, case.trusted_root))
+    yield from root
+    if not root:  # under another root every signature is a stranger's
+        yield from explain_verdict(quote, case.collateral, case.trusted_root, clock)
     if case.request is not None:
         yield from explain_binding(quote.body.report_data, case.request, case.known)
     sent = case.request is not None and case.request.initdata is not None
@@ -71,6 +72,7 @@ def _about_quote(case: Case) -> Iterator[Finding]:
 
 
 def _nothing(case: Case) -> Finding:
+    needs_challenge = case.request is not None and not case.request.nonce and not case.known.nonce
     absent = [
         name
         for name, value in (
@@ -79,6 +81,7 @@ def _nothing(case: Case) -> Finding:
             ("the log of a good boot (reference-eventlog.bin)", case.reference_log),
             ("collateral (collateral.json)", case.collateral),
             ("the token's claims (token-claims.json)", case.token),
+            ("the KBS's challenge (challenge.json)", None if needs_challenge else ""),
         )
         if value is None
     ]

@@ -13,6 +13,8 @@ from explain import Bundle, Code, Finding, examine, parse_reference_values, read
 from explain.answer import explain_answer, parse_answer
 from explain.errors import ReferenceValuesError
 from explain.trust_vector import Tier, tier, words
+from mocktee.pki import MockPki
+from mocktee.platform import Platform
 from mocktee.td import TdState
 from tests.refusals import (
     DENIED,
@@ -20,6 +22,7 @@ from tests.refusals import (
     INITDATA,
     KEY,
     NONCE,
+    NOW,
     OTHER_NONCE,
     Guest,
     bound,
@@ -94,6 +97,42 @@ def test_recorded_hashes_of_every_protocol_are_recognised(shared_vectors: Path) 
         found = explained(guest.parts(attest_request=guest.request(vectors["nonce"], key)))
         assert Code.REPORT_DATA_PROTOCOL in found, case["name"]
         assert Code.REPORT_DATA_HASH not in found
+
+
+def test_an_older_body_without_a_challenge_asks_for_it() -> None:
+    guest = Guest()
+    body = {"tee-pubkey": KEY, "tee-evidence": guest.evidence()}
+    found = explained(guest.parts(attest_request=body, kbs_answer=None))
+    assert "challenge.json" in found[Code.NOTHING_FOUND].advice
+
+
+def test_a_clock_at_zero_is_a_clock() -> None:
+    assert Code.CLOCK_WRONG in explained(Guest(clock=0.0).parts())
+
+
+def test_under_another_root_signatures_are_not_judged_too() -> None:
+    other = Guest().root()
+    found = explained(Guest().parts(trusted_root=other, kbs_answer=None))
+    assert found.keys() == {Code.ROOT_UNKNOWN}
+
+
+def test_a_changed_quote_is_not_genuine() -> None:
+    guest = Guest()
+    request = guest.request()
+    quote = bytearray(guest.quote())
+    quote[100] ^= 1  # in mr_seam
+    evidence = request["tee-evidence"]["primary_evidence"]
+    evidence["quote"] = base64.b64encode(bytes(quote)).decode()
+    found = explained(guest.parts(attest_request=request, kbs_answer=None))
+    assert found.keys() == {Code.QUOTE_NOT_GENUINE}
+    assert "changed after they were signed" in found[Code.QUOTE_NOT_GENUINE].found
+
+
+def test_collateral_of_another_platform() -> None:
+    guest = Guest()
+    collateral = MockPki.create(now=NOW, platform=Platform(fmspc=bytes(6))).collateral()
+    found = explained(guest.parts(collateral=collateral, kbs_answer=None))
+    assert Code.COLLATERAL_PLATFORM in found
 
 
 # -- initdata --
@@ -309,6 +348,13 @@ def test_a_denial_without_the_policy_shows_what_policies_look_at() -> None:
     ]
     assert "tcb_status = OutOfDate" in notes[0]
     assert "td_attributes.debug = false" in notes[0]
+
+
+def test_a_version_in_the_reason_is_not_the_protocol_version() -> None:
+    detail = "Attestation error: RCAR handshake Attest failed (quote: version 3 is not TDX)"
+    body = {"type": "https://x/errors/AttestationError", "detail": detail}
+    (found,) = explain_answer(parse_answer(json.dumps(body).encode()))
+    assert found.code is Code.ATTESTATION_REFUSED
 
 
 CODES = {
