@@ -6,28 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from agent.attestation import AttestationAgent, MeasurementSettings
-from agent.config import AgentConfig, KbsConfig
+from agent.config import AgentConfig
 from agent.eventlog import EventLogWriter
 from agent.initdata import configured_initdata, require_bound
 from agent.kbs_evidence import AgentEvidence
+from agent.kbs_sessions import KbsSessions, open_kbs_sessions
 from agent.log_check import first_unexplained
 from agent.service import AgentServicer, StatusServicer
 from agent.tee import TdRegisters, TeeInterfaces, find_tee
 from agent.tokens import TokenIssuer
-from kbs import (
-    AttestedSession,
-    HoldOff,
-    HoldOffPolicy,
-    InitData,
-    KbsClient,
-    KbsError,
-    KbsTls,
-    SessionKeeper,
-)
+from kbs import InitData, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
 from tdx import QuoteReader, TdxError
@@ -46,12 +37,17 @@ class RunningAgent:
     """
 
     agent: AttestationAgent
-    sessions: SessionKeeper
+    kbs_sessions: KbsSessions
     tables: list[ServiceTable]
 
+    @property
+    def sessions(self) -> SessionKeeper:
+        """The session with the first key broker."""
+        return self.kbs_sessions.primary
+
     async def background(self) -> None:
-        """Renew the KBS session before it ends."""
-        await self.sessions.keep_fresh()
+        """Renew sessions before they end."""
+        await self.kbs_sessions.keep_fresh()
 
 
 @asynccontextmanager
@@ -78,7 +74,11 @@ async def open_agent(
             ccel_path=Path(config.tee.ccel_path),
             quote_seconds=config.tee.quote_seconds,
         )
-        sessions = await _sessions(config.token_configs.kbs, agent, initdata, stack)
+        document = initdata.document if initdata is not None else None
+        init_data = InitData(document.decode()) if document is not None else None
+        sessions = await open_kbs_sessions(
+            config.token_configs, AgentEvidence(agent), init_data, stack
+        )
         yield RunningAgent(agent, sessions, _tables(config, agent, sessions))
 
 
@@ -123,46 +123,15 @@ def _report_log_fit(config: AgentConfig, writer: EventLogWriter, registers: TdRe
         )
 
 
-async def _sessions(
-    config: KbsConfig | None,
-    agent: AttestationAgent,
-    initdata: Initdata | None,
-    stack: AsyncExitStack,
-) -> SessionKeeper:
-    if config is None:
-        return SessionKeeper(_no_kbs)
-    document = initdata.document if initdata is not None else None
-    client = KbsClient(
-        config.url,
-        KbsTls(ca_pem=config.cert, pins=frozenset(config.pins)),
-        proxy=config.proxy,
-        key_algorithm=config.tee_key_algorithm,
-        init_data=InitData(document.decode()) if document is not None else None,
-    )
-    await stack.enter_async_context(client)
-    policy = HoldOffPolicy(config.hold_off_seconds, config.hold_off_max_seconds)
-    return SessionKeeper(
-        partial(client.handshake, AgentEvidence(agent)),
-        hold_off=HoldOff(policy),
-        start_spread_seconds=config.start_spread_seconds,
-    )
-
-
-async def _no_kbs() -> AttestedSession:
-    raise KbsError(
-        "no KBS is configured",
-        attempted="attesting",
-        hint="set token_configs.kbs.url, or agent.aa_kbc_params=cc_kbc::URL",
-    )
-
-
 def _tables(
-    config: AgentConfig, agent: AttestationAgent, sessions: SessionKeeper
+    config: AgentConfig, agent: AttestationAgent, sessions: KbsSessions
 ) -> list[ServiceTable]:
     kbs = config.token_configs.kbs
     if config.token_configs.coco_as is not None:
         log.warning("token_configs.coco_as is set; this build has no coco_as tokens")
     return [
-        attestation_agent_table(AgentServicer(agent, TokenIssuer(sessions))),
-        attestation_status_table(StatusServicer(agent, sessions, kbs.url if kbs else "")),
+        attestation_agent_table(
+            AgentServicer(agent, TokenIssuer(sessions.primary, sessions.by_url))
+        ),
+        attestation_status_table(StatusServicer(agent, sessions.primary, kbs.url if kbs else "")),
     ]

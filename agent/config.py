@@ -50,13 +50,15 @@ class QuoteSourceName(StrEnum):
 class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text.
 
-    The others are ours: ``pins`` as in :class:`kbs.KbsTls`, ``proxy`` as ``http://host:port``.
-    After a failed handshake none is made for ``hold_off_seconds``, twice as
-    long after each further failure up to ``hold_off_max_seconds``, each +-50 %. The first
-    handshake waits a random part of ``start_spread_seconds``.
+    The others are ours: ``urls`` are further addresses of the same KBS, ``pins`` as in
+    :class:`kbs.KbsTls`, ``proxy`` as ``http://host:port``. After a failed handshake none is made
+    for ``hold_off_seconds``, twice as long after each further failure up to
+    ``hold_off_max_seconds``, each +-50 %. The first handshake waits a random part of
+    ``start_spread_seconds``.
     """
 
     url: Url
+    urls: Annotated[tuple[Url, ...], msgspec.Meta(max_length=8)] = ()
     cert: str | None = None
     tee_key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256
     pins: tuple[Pin, ...] = ()
@@ -73,8 +75,11 @@ class CocoAsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TokenConfigs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``others``, ours, are further KBSes that the data hub may ask for sessions with."""
+
     kbs: KbsConfig | None = None
     coco_as: CocoAsConfig | None = None
+    others: Annotated[tuple[KbsConfig, ...], msgspec.Meta(max_length=16)] = ()
 
 
 class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,6 +6,7 @@
       TeeAbsentError           no TEE that this agent serves
       RuntimeDataError         a caller's report data is too long
       TokenKindError           a kind of token that is not served
+      KbsUnknownError          a session with a key broker that is not configured
       MeasuredEventError       an event that may not be logged as given
       MeasurementLogError      log, intent or register of measured events are not as they must be
         LogDivergedError       a register was extended by somebody else, or an extension is lost
@@ -13,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 MAX_ECHO: Final = 64  # characters of a caller's text in a message
@@ -51,6 +53,17 @@ class TokenKindError(AgentError):
     def __init__(self, kind: str, problem: str, *, hint: str) -> None:
         self.kind = kind[:MAX_ECHO]
         super().__init__(f"token of type {self.kind!r}: {problem}", hint=hint)
+
+
+class KbsUnknownError(AgentError):
+    """A session was asked for with a key broker that this agent is not configured for."""
+
+    def __init__(self, url: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"no session with {url[:MAX_ECHO]!r}: the agent is configured for "
+            f"{', '.join(known[:8]) or 'no key broker'}",
+            hint="add it to token_configs.kbs.urls or token_configs.others",
+        )
 
 
 class MeasuredEventError(AgentError):

@@ -39,6 +39,7 @@ EXTEND_FAILED: Final = "[ERROR:attestation-agent] AA extend runtime measurement 
 TEE_FAILED: Final = "[ERROR:attestation-agent] AA-KBC get tee type failed"
 ATTEST_FAILED: Final = "attestation failed"
 REFUSED_TOKEN_KEY: Final = "cguest-refused-token"  # noqa: S105 - a metadata key
+KBS_URL_KEY: Final = "cguest-kbs-url"
 RESULTS: Final = {
     ExtendResult.OK: aa.OK,
     ExtendResult.NOT_SUPPORTED: aa.NOT_SUPPORTED,
@@ -74,8 +75,11 @@ class AgentServicer:
         self, request: aa.GetTokenRequest, context: CallContext
     ) -> aa.GetTokenResponse:
         refused = context.metadata.get(REFUSED_TOKEN_KEY, ())
+        urls = context.metadata.get(KBS_URL_KEY, ())
         with _failing_as(TOKEN_FAILED):
-            token = await self._tokens.token(request.TokenType, refused[0] if refused else None)
+            token = await self._tokens.token(
+                request.TokenType, refused[0] if refused else None, urls[0] if urls else None
+            )
         return aa.GetTokenResponse(Token=token.reveal())
 
     async def extend_runtime_measurement(

@@ -23,6 +23,8 @@ TOKEN_SECONDS: Final = 46.0  # less than a fetch may take, more than the agent's
 CONNECT_SECONDS: Final = 5.0
 # A token this close to its end may have ended by the time the broker looks at it.
 MARGIN_SECONDS: Final = 5.0
+# Tells our agent which key broker the session is for; other agents know one only.
+KBS_URL_KEY: Final = "cguest-kbs-url"
 # Tells our agent which token the broker called bad; other agents ignore metadata.
 REFUSED_TOKEN_KEY: Final = "cguest-refused-token"  # noqa: S105 - a metadata key
 
@@ -30,8 +32,18 @@ REFUSED_TOKEN_KEY: Final = "cguest-refused-token"  # noqa: S105 - a metadata key
 class AgentSessionSource:
     """Asks the agent once and shares the answer until it ends or is refused."""
 
-    def __init__(self, address: UnixAddress, *, clock: Callable[[], float] = time.time) -> None:
-        """``clock`` gives unix seconds. Connects at the first request, not before."""
+    def __init__(
+        self,
+        address: UnixAddress,
+        *,
+        kbs_url: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``clock`` gives unix seconds. Connects at the first request, not before.
+
+        ``kbs_url`` names one of several key brokers; without it the agent's first one is meant.
+        """
+        self._kbs_url = kbs_url
         self._path = address.path
         self._clock = clock
         self._client: Client | None = None
@@ -64,7 +76,9 @@ class AgentSessionSource:
         return current if ends is None or ends - MARGIN_SECONDS > self._clock() else None
 
     async def _ask(self, refused: AttestedSession | None) -> AttestedSession:
-        metadata = None if refused is None else {REFUSED_TOKEN_KEY: [refused.token_id]}
+        metadata = {} if refused is None else {REFUSED_TOKEN_KEY: [refused.token_id]}
+        if self._kbs_url is not None:
+            metadata[KBS_URL_KEY] = [self._kbs_url]
         try:
             try:
                 return await self._get_token(metadata)
@@ -78,7 +92,7 @@ class AgentSessionSource:
             await self.aclose()
             raise AgentUnreachableError(self._path, str(error)) from error
 
-    async def _get_token(self, metadata: dict[str, list[str]] | None) -> AttestedSession:
+    async def _get_token(self, metadata: dict[str, list[str]]) -> AttestedSession:
         if self._client is None:
             self._client = await Client.connect(self._path, timeout_s=CONNECT_SECONDS)
         stub = AttestationAgentStub(self._client)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from cdh.agent_client import AgentSessionSource
+from cdh.brokers import open_brokers, same_process
 from cdh.config import CdhConfig
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.child import COMMAND
 from cdh.mounts.supervisor import MountSupervisor
-from cdh.resources import NoResources, ResourceSource
 from cdh.sealed.keys import SigningKeys
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
 from cdh.service import hub_tables
-from kbs import KbsClient, KbsTls, ResourceFetcher, SessionSource
-from lifecycle import UnixAddress
+from kbs import SessionSource
 from secrecy.journal import get_logger
 from ttrpc import ServiceTable
 
@@ -36,11 +34,14 @@ class RunningHub:
 
 @asynccontextmanager
 async def open_hub(
-    config: CdhConfig, sessions: SessionSource | None = None
+    config: CdhConfig,
+    sessions: SessionSource | None = None,
+    sessions_by_url: Mapping[str, SessionSource] | None = None,
 ) -> AsyncIterator[RunningHub]:
     """Compose a hub; at the end remove its mounts and close its connections.
 
-    ``sessions`` is the agent in the same process; without it the agent's socket is asked. Nothing
+    ``sessions`` is the agent in the same process, ``sessions_by_url`` the same for each of its key
+    brokers; without them the agent's socket is asked. Nothing
     here talks to the agent or the key broker: that happens with the first request. Raises
     :class:`~cdh.errors.CdhError`, ``kbs.KbsError`` or :class:`~lifecycle.LifecycleError` for a
     configuration that cannot work.
@@ -54,7 +55,9 @@ async def open_hub(
         )
     ca_pem = await asyncio.to_thread(config.mounts.ca_pem)
     async with AsyncExitStack() as stack:
-        resources = await _open_resources(config, sessions, stack)
+        agent = None if sessions is None else same_process(sessions, sessions_by_url or {})
+        opened = await open_brokers(config, agent, stack)
+        resources = opened.source
         verifier = (
             None
             if config.skip_sealed_secret_verification
@@ -69,20 +72,3 @@ async def open_hub(
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )
         yield RunningHub(hub, hub_tables(hub), mounts.run)
-
-
-async def _open_resources(
-    config: CdhConfig, sessions: SessionSource | None, stack: AsyncExitStack
-) -> ResourceSource:
-    if not config.kbc.url:
-        log.warning("no key broker configured", hint="set kbc.url")
-        return NoResources()
-    tls = KbsTls(ca_pem=config.kbc.kbs_cert, pins=frozenset(config.kbc.pins))
-    client = await stack.enter_async_context(KbsClient(config.kbc.url, tls, proxy=config.kbc.proxy))
-    if sessions is None:
-        own = AgentSessionSource(UnixAddress.parse(config.aa.aa_socket))
-        stack.push_async_callback(own.aclose)
-        sessions = own
-    fetcher = ResourceFetcher(client, sessions, cache_seconds=config.kbc.cache_seconds)
-    stack.callback(fetcher.close)
-    return fetcher

@@ -7,6 +7,7 @@ name when they are used, so that nobody believes them to be in force.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,6 +24,8 @@ AGENT_SOCKET: Final = "unix:///run/confidential-containers/attestation-agent/att
 CC_KBC: Final = "cc_kbc"
 MAX_CA_BYTES: Final = 32 * 1024  # has to fit into a launch document with everything else
 MIN_MEMORY: Final = 32 << 20  # bytes; a mount process refuses less
+MAX_REPLICAS: Final = 8
+BROKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}", re.ASCII)
 PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
 PARAMS_KERNEL: Final = "agent.aa_kbc_params="
 
@@ -35,15 +38,29 @@ class AgentSection(Section, frozen=True):
     aa_socket: str = AGENT_SOCKET
 
 
-class KbcSection(Section, frozen=True):
-    """``url`` empty: no key broker. The last three are ours.
+class NamedKbc(Section, frozen=True):
+    """A further key broker, chosen by the host part of a resource URI: its name or address."""
 
-    ``pins`` are as in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``, and contents are
-    kept for ``cache_seconds``.
+    name: str
+    url: str
+    urls: tuple[str, ...] = ()
+    kbs_cert: str | None = None
+    pins: tuple[str, ...] = ()
+    proxy: str | None = None
+
+
+class KbcSection(Section, frozen=True):
+    """``url`` empty: no key broker. All but the first, second and ``kbs_cert`` are ours.
+
+    ``urls`` are further addresses of the same broker, ``named`` further brokers, ``pins`` are as
+    in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``, and contents are kept for
+    ``cache_seconds``.
     """
 
     name: str = CC_KBC
     url: str = ""
+    urls: tuple[str, ...] = ()
+    named: tuple[NamedKbc, ...] = ()
     kbs_cert: str | None = None
     pins: tuple[str, ...] = ()
     proxy: str | None = None
@@ -117,12 +134,27 @@ class CdhConfig(Section, frozen=True):
         UnixAddress.parse(self.aa.aa_socket)
         if self.kbc.cache_seconds < 0:
             raise ConfigurationRefusedError("kbc.cache_seconds", "negative")
+        _check_brokers(self.kbc)
         for root in self.mounts.allowed_roots:
             if not root.startswith("/") or ".." in Path(root).parts:
                 raise ConfigurationRefusedError("mounts.allowed_roots", "not an absolute path")
         if self.mounts.memory_mib << 20 < MIN_MEMORY:
             raise ConfigurationRefusedError("mounts.memory_mib", "less than 32")
         self.mounts.policy()
+
+
+def _check_brokers(kbc: KbcSection) -> None:
+    if (kbc.urls or kbc.named) and not kbc.url:
+        raise ConfigurationRefusedError("kbc.url", "empty, but there are further key brokers")
+    if max(len(urls) for urls in (kbc.urls, *(named.urls for named in kbc.named))) > MAX_REPLICAS:
+        raise ConfigurationRefusedError("kbc.urls", f"more than {MAX_REPLICAS}")
+    names = [named.name.lower() for named in kbc.named]
+    if len(set(names)) < len(names):
+        raise ConfigurationRefusedError("kbc.named", "a name is given twice")
+    if not all(BROKER_NAME.fullmatch(name) for name in names):
+        raise ConfigurationRefusedError(
+            "kbc.named", "a name is not of the form of a host", hint="letters, digits, '-' and '.'"
+        )
 
 
 def _check_absent(config: CdhConfig) -> None:

@@ -55,7 +55,8 @@ async def open_services(config: CguestdConfig, services: Sequence[Service]) -> A
             parts.background.append(parts.agent.background)
         if "hub" in services:
             sessions = parts.agent.sessions if parts.agent is not None else None
-            parts.hub = await stack.enter_async_context(open_hub(config.cdh, sessions))
+            by_url = parts.agent.kbs_sessions.by_url if parts.agent is not None else None
+            parts.hub = await stack.enter_async_context(open_hub(config.cdh, sessions, by_url))
             parts.background.append(parts.hub.background)
         yield parts
 

@@ -26,6 +26,7 @@ from kbs.errors import (
     KbsTlsError,
     KbsUnreachableError,
     KbsUrlError,
+    NoKbsAnsweredError,
     PolicyDeniedError,
     ResourceMissingError,
     ResourceTooLargeError,
@@ -33,6 +34,7 @@ from kbs.errors import (
     SessionTimeoutError,
     TeeKeyError,
     TokenRefusedError,
+    UnknownKbsError,
 )
 from kbs.failure import FailureKind, HandshakeFailure
 from kbs.fetcher import ResourceFetcher
@@ -43,6 +45,7 @@ from kbs.payloads import InitData
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
 from kbs.session import AttestedSession, SessionKeeper, SessionSource, SessionState
+from kbs.several import FailoverSource, KbsDirectory, Replica, address_of, is_absent
 from kbs.tee_key import TeeKey, TeeKeyAlgorithm
 from kbs.tls import KbsTls
 
@@ -53,6 +56,7 @@ __all__ = [
     "AttestedSession",
     "EvidenceSource",
     "EvidenceTimeoutError",
+    "FailoverSource",
     "FailureKind",
     "Handshake",
     "HandshakeFailure",
@@ -65,6 +69,7 @@ __all__ = [
     "JweFormatError",
     "KbsClient",
     "KbsClosedError",
+    "KbsDirectory",
     "KbsError",
     "KbsLimits",
     "KbsProtocolError",
@@ -74,8 +79,10 @@ __all__ = [
     "KbsTlsError",
     "KbsUnreachableError",
     "KbsUrlError",
+    "NoKbsAnsweredError",
     "PolicyDeniedError",
     "ProtocolVersion",
+    "Replica",
     "ResourceFetcher",
     "ResourceMissingError",
     "ResourceTooLargeError",
@@ -90,6 +97,9 @@ __all__ = [
     "TeeKeyAlgorithm",
     "TeeKeyError",
     "TokenRefusedError",
+    "UnknownKbsError",
+    "address_of",
+    "is_absent",
     "session_from_aa_json",
     "session_to_aa_json",
 ]

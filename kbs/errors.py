@@ -7,6 +7,7 @@ what a person can do. No class ever holds a secret, a token or unbounded text of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Self
 
 
@@ -332,6 +333,31 @@ class HandshakeHeldError(KbsError):
     def decided(self) -> bool:
         """Whether the KBS had said no."""
         return self._decided
+
+
+class NoKbsAnsweredError(KbsError):
+    """Every address of the key broker was tried. ``causes`` has one line for each, in order."""
+
+    def __init__(self, causes: Sequence[str], *, attempted: str) -> None:
+        self.causes = tuple(causes)
+        super().__init__(
+            f"none of {len(causes)} key brokers answered ({'; '.join(causes)})",
+            attempted=attempted,
+            hint="see that one of them runs and that this guest has a way to it",
+        )
+
+
+class UnknownKbsError(KbsError):
+    """The host part of a resource URI names no key broker that is configured."""
+
+    def __init__(self, uri: str, address: str, known: Sequence[str]) -> None:
+        self.address = address[:200]
+        shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+        super().__init__(
+            f"no key broker {self.address!r} is configured",
+            attempted=f"fetching {uri[:200]}",
+            hint=f"known are {shown}; write kbs:///... for the first one",
+        )
 
 
 class HandshakeOrderError(KbsError):

@@ -1,0 +1,100 @@
+"""The agent's sessions: a keeper of its own for every address of every configured key broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from agent.config import KbsConfig, TokenConfigs
+from kbs import (
+    AttestedSession,
+    EvidenceSource,
+    HoldOff,
+    HoldOffPolicy,
+    InitData,
+    KbsClient,
+    KbsError,
+    KbsLimits,
+    KbsTls,
+    RetryPolicy,
+    SessionKeeper,
+)
+
+# With another address to go to, one that does not answer is given up sooner.
+STAND_BY_RETRIES = RetryPolicy(attempts=2)
+
+
+@dataclass(frozen=True, slots=True)
+class KbsSessions:
+    """``primary`` is the first address's keeper; ``by_url`` has all, by URL without end slash."""
+
+    primary: SessionKeeper
+    by_url: Mapping[str, SessionKeeper] = field(default_factory=dict)
+
+    async def keep_fresh(self) -> None:
+        """Renew every session in time. Runs until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for keeper in self.by_url.values() or (self.primary,):
+                group.create_task(keeper.keep_fresh())
+
+    def release_holds(self) -> None:
+        """Try again at the next request: there is a way to the key broker now."""
+        for keeper in self.by_url.values():
+            keeper.release_hold(also_refusals=False)
+
+
+async def open_kbs_sessions(
+    config: TokenConfigs,
+    evidence: EvidenceSource,
+    init_data: InitData | None,
+    stack: AsyncExitStack,
+) -> KbsSessions:
+    """Make clients, which ``stack`` closes, and keepers. Connects nowhere.
+
+    Raises :class:`~kbs.KbsError` for an address or trust anchor that cannot be used.
+    """
+    keepers: dict[str, SessionKeeper] = {}
+    brokers = [*([config.kbs] if config.kbs is not None else []), *config.others]
+    for broker in brokers:
+        addresses = list(dict.fromkeys((broker.url, *broker.urls)))
+        for url in addresses:
+            client = _client(broker, url, len(addresses), init_data)
+            await stack.enter_async_context(client)
+            keepers.setdefault(client.base_url, _keeper(broker, client, evidence))
+    if config.kbs is None:
+        return KbsSessions(SessionKeeper(_no_kbs), keepers)
+    return KbsSessions(next(iter(keepers.values())), keepers)
+
+
+def _client(config: KbsConfig, url: str, addresses: int, init_data: InitData | None) -> KbsClient:
+    limits = KbsLimits()
+    several = addresses > 1
+    return KbsClient(
+        url,
+        KbsTls(ca_pem=config.cert, pins=frozenset(config.pins)),
+        proxy=config.proxy,
+        limits=KbsLimits(operation_seconds=limits.operation_seconds / addresses),
+        retries=STAND_BY_RETRIES if several else None,
+        key_algorithm=config.tee_key_algorithm,
+        init_data=init_data,
+    )
+
+
+def _keeper(config: KbsConfig, client: KbsClient, evidence: EvidenceSource) -> SessionKeeper:
+    policy = HoldOffPolicy(config.hold_off_seconds, config.hold_off_max_seconds)
+    return SessionKeeper(
+        partial(client.handshake, evidence),
+        hold_off=HoldOff(policy),
+        start_spread_seconds=config.start_spread_seconds,
+    )
+
+
+async def _no_kbs() -> AttestedSession:
+    raise KbsError(
+        "no KBS is configured",
+        attempted="attesting",
+        hint="set token_configs.kbs.url, or agent.aa_kbc_params=cc_kbc::URL",
+    )

@@ -1,0 +1,144 @@
+"""From configuration to a source of resources: key brokers, their replicas and their sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from cdh.agent_client import AgentSessionSource
+from cdh.config import CdhConfig, KbcSection, NamedKbc
+from cdh.errors import AgentRefusedError, ConfigurationRefusedError
+from cdh.resources import NoResources, ResourceSource
+from kbs import (
+    FailoverSource,
+    KbsClient,
+    KbsDirectory,
+    KbsTls,
+    Replica,
+    ResourceFetcher,
+    RetryPolicy,
+    SessionSource,
+    address_of,
+    is_absent,
+)
+from kbs.fetcher import FETCH_SECONDS
+from lifecycle import UnixAddress
+from secrecy.journal import get_logger
+
+log = get_logger("cdh")
+
+
+class SessionsByUrl(Protocol):
+    """Somebody who has sessions with several key brokers: the agent."""
+
+    def __call__(self, url: str | None) -> SessionSource:
+        """Return the source for ``url`` (no end slash); None is the agent's first one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The source, and what is known of it besides."""
+
+    source: ResourceSource
+    fetchers: tuple[ResourceFetcher, ...] = ()
+
+
+def same_process(primary: SessionSource, by_url: Mapping[str, SessionSource]) -> SessionsByUrl:
+    """Take sessions from the agent of this process, which attests to configured brokers only."""
+
+    def sessions(url: str | None) -> SessionSource:
+        source = primary if url is None else by_url.get(url)
+        if source is None:
+            raise ConfigurationRefusedError(
+                "kbc",
+                f"the agent is not configured for the key broker {address_of(url or '')!r}",
+                hint="add it to agent.token_configs.kbs.urls or agent.token_configs.others",
+            )
+        return source
+
+    return sessions
+
+
+async def open_brokers(
+    config: CdhConfig, sessions: SessionsByUrl | None, stack: AsyncExitStack
+) -> Opened:
+    """Make clients and fetchers, which ``stack`` closes. Connects nowhere.
+
+    Without ``sessions`` the agent's socket is asked. Raises ``kbs.KbsError`` for an address or
+    trust anchor that cannot be used.
+    """
+    kbc = config.kbc
+    if not kbc.url:
+        log.warning("no key broker configured", hint="set kbc.url")
+        return Opened(NoResources())
+    opening = _Opening(kbc, sessions or _agent_sessions(config, stack), stack)
+    default = await opening.source((kbc.url, *kbc.urls), kbc, first_is_default=True)
+    by_address: dict[str, ResourceSource] = {}
+    for named in kbc.named:
+        source = await opening.source((named.url, *named.urls), named)
+        by_address |= {named.name.lower(): source, address_of(named.url): source}
+    if by_address:
+        by_address.setdefault(address_of(kbc.url), default)
+    return Opened(KbsDirectory(default, by_address), tuple(opening.fetchers))
+
+
+def _agent_sessions(config: CdhConfig, stack: AsyncExitStack) -> SessionsByUrl:
+    address = UnixAddress.parse(config.aa.aa_socket)
+
+    def sessions(url: str | None) -> SessionSource:
+        source = AgentSessionSource(address, kbs_url=url)
+        stack.push_async_callback(source.aclose)
+        return source
+
+    return sessions
+
+
+def _absent(error: Exception) -> bool:
+    """Over a socket the agent says no more than whether a refusal was the reason."""
+    if isinstance(error, AgentRefusedError):
+        return not error.refused
+    return is_absent(error)
+
+
+class _Opening:
+    def __init__(self, kbc: KbcSection, sessions: SessionsByUrl, stack: AsyncExitStack) -> None:
+        self._kbc = kbc
+        self._sessions: Callable[[str | None], SessionSource] = sessions
+        self._stack = stack
+        self.fetchers: list[ResourceFetcher] = []
+
+    async def source(
+        self, urls: tuple[str, ...], trust: KbcSection | NamedKbc, *, first_is_default: bool = False
+    ) -> ResourceSource:
+        addresses = list(dict.fromkeys(urls))
+        replicas = [
+            Replica(
+                url,
+                await self._fetcher(
+                    url, trust, len(addresses), ask_by_url=not (first_is_default and number == 0)
+                ),
+            )
+            for number, url in enumerate(addresses)
+        ]
+        if len(replicas) == 1:
+            return replicas[0].source
+        return FailoverSource(replicas, absent=_absent)
+
+    async def _fetcher(
+        self, url: str, trust: KbcSection | NamedKbc, addresses: int, *, ask_by_url: bool
+    ) -> ResourceFetcher:
+        tls = KbsTls(ca_pem=trust.kbs_cert, pins=frozenset(trust.pins))
+        retries = RetryPolicy(attempts=2) if addresses > 1 else None
+        client = KbsClient(url, tls, proxy=trust.proxy, retries=retries)
+        await self._stack.enter_async_context(client)
+        fetcher = ResourceFetcher(
+            client,
+            self._sessions(client.base_url if ask_by_url else None),
+            cache_seconds=self._kbc.cache_seconds,
+            fetch_seconds=FETCH_SECONDS / addresses,
+        )
+        self._stack.callback(fetcher.close)
+        self.fetchers.append(fetcher)
+        return fetcher
