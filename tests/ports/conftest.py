@@ -3,7 +3,7 @@
 Always on a fake of the tests, and on the mounted mock TSM, one per module. In a TD, where the mock
 refuses to start, name the kernel's own interfaces instead of it: ``TSM_REPORT_PATH``
 (``/sys/kernel/config/tsm/report``), ``TDX_MEASUREMENTS_PATH``, ``TDX_GUEST_DEVICE``. The suites
-extend RTMR3 there, so evidence of that boot no longer replays.
+extend RTMR2 and RTMR3 there, so evidence of that boot no longer replays.
 """
 
 from __future__ import annotations
