@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from tdx.ccel_table import SIGNATURE as CCEL_SIGNATURE
 from tdx.errors import EvidenceFormatError
 from tdx.eventlog import EV_NO_ACTION
 from tdx.tdreport import REPORT_BYTES, TYPE_TDX
@@ -37,6 +38,7 @@ class Form(enum.Enum):
     QUOTE = "quote"
     TDREPORT = "TDREPORT"
     EVENT_LOG = "event log"
+    CCEL_TABLE = "CCEL ACPI table"
     EVIDENCE = "evidence JSON"
     ATTESTATION = "KBS attestation body"
 
@@ -49,6 +51,7 @@ class EvidenceFile:
     quote: bytes | None = field(default=None, repr=False)
     tdreport: bytes | None = field(default=None, repr=False)
     event_log: bytes | None = field(default=None, repr=False)  # TCG2 records
+    ccel_table: bytes | None = field(default=None, repr=False)  # says where a log lies, holds none
     agent_log: str | None = field(default=None, repr=False)  # text form of 2024 and 2025
     init_data: str | None = field(default=None, repr=False)  # the initdata document
 
@@ -82,6 +85,8 @@ def _binary(content: bytes) -> EvidenceFile | None:
         return EvidenceFile(Form.TDREPORT, tdreport=content)
     if content[:2] in QUOTE_VERSIONS and content[4:8] in {b"\x81\0\0\0", bytes(4)}:
         return EvidenceFile(Form.QUOTE, quote=content)
+    if content.startswith(CCEL_SIGNATURE):
+        return EvidenceFile(Form.CCEL_TABLE, ccel_table=content)
     if content.startswith(TEXT_LOG_START):
         return EvidenceFile(Form.EVENT_LOG, agent_log=content.decode(errors="replace"))
     if _starts_a_log(content):

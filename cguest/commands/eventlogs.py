@@ -12,6 +12,8 @@ from cguest.connection import CommandError
 from cguest.files import read_file
 from cguest.outcome import Exit, Outcome, Value, rows
 from cguest.sockets import Targets
+from tdx.ccel import CCEL_PATH
+from tdx.ccel_table import CC_TYPES, parse_ccel_table
 from tdx.evidence_forms import MAX_FILE_BYTES, EvidenceFile, recognise
 from tdx.log_history import Divergence, Entry, LogHistory, divergences, log_history
 from tdx.quote import parse_quote
@@ -23,6 +25,13 @@ MARKS: Final = {True: "holds", False: "DOES NOT HOLD", None: "-"}
 
 def _read(path: Path) -> tuple[EvidenceFile, LogHistory]:
     file = recognise(read_file(path, MAX_FILE_BYTES))
+    if file.ccel_table is not None:
+        found = parse_ccel_table(file.ccel_table)
+        raise CommandError(
+            f"reading {path}: this is the ACPI table that points to a log area of"
+            f" {found.log_area_minimum_length} bytes for {CC_TYPES.get(found.cc_type, 'unknown')}",
+            hint=f"the log itself is {CCEL_PATH}",
+        )
     if file.event_log is None and file.agent_log is None:
         raise CommandError(f"reading {path}: this {file.form.value} carries no event log")
     return file, log_history(file.event_log, file.agent_log)

@@ -10,7 +10,7 @@ import pytest
 
 from cguest.__main__ import main
 from cguest.outcome import Exit
-from mocktee.bootlog import BootInputs, boot
+from mocktee.bootlog import BootInputs, boot, ccel_table
 from mocktee.pki import MockPki
 from mocktee.quotes import build_quote_v4
 from mocktee.td import TdState
@@ -134,6 +134,15 @@ def test_files_without_a_log_are_errors(
 ) -> None:
     assert main(["eventlog", verb, written(tmp_path, "file", content)]) == Exit.ERROR
     assert says in capsys.readouterr().err
+
+
+def test_the_acpi_table_is_told_from_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eventlog", "show", written(tmp_path, "CCEL", ccel_table())]) == Exit.ERROR
+    printed = capsys.readouterr().err
+    assert "points to a log area of 65536 bytes for TDX" in printed
+    assert "the log itself is /sys/firmware/acpi/tables/data/CCEL" in printed
 
 
 def test_what_cannot_be_replayed_is_an_error(
