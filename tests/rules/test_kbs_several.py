@@ -172,7 +172,7 @@ class Sessions:
 
 async def test_the_agent_has_sessions_for_configured_brokers_only() -> None:
     first, second = Sessions("first"), Sessions("second")
-    issuer = TokenIssuer(first, {"https://a": first, "https://b": second})
+    issuer = TokenIssuer(first, by_url={"https://a": first, "https://b": second})
     for url, expected in ((None, first), ("https://a", first), ("https://b", second)):
         given = session_from_aa_json((await issuer.token("kbs", None, url)).reveal())
         assert given.token_id == expected.made.token_id

@@ -36,7 +36,7 @@ def by_socket(request: pytest.FixtureRequest) -> bool:
 
 @asynccontextmanager
 async def _agent_socket(sessions: KbsSessions, folder: Path) -> AsyncIterator[str]:
-    tokens = TokenIssuer(sessions.primary, sessions.by_url)
+    tokens = TokenIssuer(sessions.primary, by_url=sessions.by_url)
 
     async def get_token(_request: aa.GetTokenRequest, context: CallContext) -> aa.GetTokenResponse:
         urls = context.metadata.get(KBS_URL_KEY, ())
