@@ -28,8 +28,7 @@ def examine(case: Case, now: float | None = None) -> tuple[Finding, ...]:
     ``now``, unix seconds, stands in for the guest's clock if the bundle does not have it. Raises
     nothing: what cannot be judged is a finding too.
     """
-    clock = now if case.manifest.guest_clock is None else case.manifest.guest_clock
-    findings = list(_findings(case, clock))
+    findings = list(_findings(case, now))
     if all(item.severity is Severity.NOTE or item.code in _OUTCOMES for item in findings):
         findings.append(_nothing(case))
     return ranked(findings)
@@ -39,18 +38,20 @@ def examine(case: Case, now: float | None = None) -> tuple[Finding, ...]:
 _OUTCOMES = frozenset({Code.ATTESTATION_REFUSED, Code.KBS_REFUSED})
 
 
-def _findings(case: Case, clock: float | None) -> Iterator[Finding]:
+def _findings(case: Case, now: float | None) -> Iterator[Finding]:
+    guest_clock = case.manifest.guest_clock
+    clock, whose = (now, "now") if guest_clock is None else (guest_clock, "the guest's clock")
     if case.answer is not None:
         yield from explain_answer(case.answer)
     yield from case.unusable
     if case.quote is not None:
         yield from _about_quote(case, case.quote, clock)
     issued = None if case.token is None else case.token.issued_at
-    yield from explain_dates(case.collateral, clock, issued)
+    yield from explain_dates(case.collateral, clock, issued, whose=whose)
     if case.reference_log is not None and case.references is not None:
         yield from explain_reference_log(case.references, case.reference_log)
     if case.token is not None:
-        yield from explain_token(case.token, case.references, clock)
+        yield from explain_token(case.token, case.references, guest_clock)
         if case.answer is not None and isinstance(case.answer.refusal, PolicyDeniedError):
             yield from explain_denial(case.token, case.resource_policy)
 

@@ -113,9 +113,16 @@ def _no_chain() -> Finding:
 
 
 def explain_dates(
-    collateral: Collateral | None, clock: float | None, token_issued: float | None
+    collateral: Collateral | None,
+    clock: float | None,
+    token_issued: float | None,
+    *,
+    whose: str = "the guest's clock",
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the guest's clock, and which collateral is past its date by it."""
+    """Yield what is wrong with a clock, and which collateral is past its date by it.
+
+    ``whose`` names the clock in words.
+    """
     if clock is None:
         return
     if (reason := _clock_fault(clock, token_issued)) is not None:
@@ -129,7 +136,7 @@ def explain_dates(
             return
     past = [window for window in windows if clock > window.expires.timestamp()]
     if past:
-        yield _expired(past, clock)
+        yield _expired(past, clock, whose)
 
 
 def _clock_fault(clock: float, token_issued: float | None) -> Finding | None:
@@ -152,13 +159,13 @@ def _wrong_clock(why: str, least: float, clock: float) -> Finding:
     )
 
 
-def _expired(past: Sequence[Window], clock: float) -> Finding:
+def _expired(past: Sequence[Window], clock: float, whose: str) -> Finding:
     first = min(past, key=lambda window: window.expires)
     days = (clock - first.expires.timestamp()) / 86400
     return Finding(
         Code.COLLATERAL_EXPIRED,
         Severity.REFUSAL,
-        f"collateral ended {days:.1f} days before the guest's clock: "
+        f"collateral ended {days:.1f} days before {whose}: "
         + ", ".join(window.document for window in past),
         "refresh the collateral where the verifier gets it (PCCS cache, file://); if it is fresh "
         "there, the clock is ahead",

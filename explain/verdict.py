@@ -22,12 +22,12 @@ from tdx.verify.errors import VerifierUnavailableError
 
 # A failed check of these says what is wrong; the judge's refusal then says it once more.
 _CAUSES: Final = frozenset(CheckName) - {CheckName.DCAP, CheckName.TCB_LEVEL}
+_UPDATE: Final = "update firmware, microcode or TDX module of the host"
 _FORGED: Final = {
     CheckName.QUOTE_SIGNATURE: "header or body of the quote were changed after they were signed",
     CheckName.QE_BINDING: "the quote was signed by a key that the quoting enclave did not make",
     CheckName.QE_SIGNATURE: "the report of the quoting enclave is not signed by this platform",
     CheckName.PCK_CHAIN: "the platform's certificate chain is not good",
-    CheckName.DCAP: "DCAP verification fails",
 }
 
 
@@ -67,9 +67,10 @@ def _moment(collateral: Collateral, clock: float | None) -> datetime:
 def _findings(verdict: Verdict) -> Iterator[Finding]:
     failed = {check.name: check for check in verdict.failed}
     for name, what in _FORGED.items():
-        check = failed.get(name)
-        if check is not None and not (name is CheckName.DCAP and failed.keys() & _CAUSES):
+        if (check := failed.get(name)) is not None:
             yield _not_genuine(what, check)
+    if CheckName.DCAP in failed and not failed.keys() & _CAUSES:
+        yield _dcap(failed[CheckName.DCAP])
     if (check := failed.get(CheckName.COLLATERAL_PLATFORM)) is not None:
         yield _other_platform(check)
     if CheckName.TCB_LEVEL in failed:
@@ -85,6 +86,20 @@ def _not_genuine(what: str, check: Check) -> Finding:
         Severity.REFUSAL,
         f"the quote is not genuine: {what}",
         check.hint or "take another quote; if it repeats, look at the host's quoting service",
+        got=check.reason,
+    )
+
+
+def _dcap(check: Check) -> Finding:
+    """The judge refuses where every signature holds: in most cases for the platform's level."""
+    if "TCB" not in check.reason:
+        return _not_genuine("DCAP verification fails", check)
+    return Finding(
+        Code.TCB_STATUS,
+        Severity.REFUSAL,
+        "the platform has no TCB level that can be accepted: it is older than all levels of the "
+        "collateral, or revoked",
+        _UPDATE,
         got=check.reason,
     )
 
@@ -106,8 +121,7 @@ def _level(verdict: Verdict) -> Finding:
         Code.TCB_STATUS,
         Severity.REFUSAL,
         f"the platform is {level}" + (f", with advisories {advisories}" if advisories else ""),
-        "update firmware, microcode or TDX module of the host; or, if the risk is accepted, let "
-        "the policy name this status",
+        f"{_UPDATE}; or, if the risk is accepted, let the policy name this status",
         expected="UpToDate",
         got=level,
     )
