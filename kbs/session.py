@@ -181,6 +181,15 @@ class SessionKeeper:
             self._hold_off.require_open_way()
         return await self._attest()
 
+    async def renew(self) -> AttestedSession:
+        """Make a new session because somebody asks on purpose, without waiting out failures.
+
+        A handshake already in flight serves. If it fails the present session stays in use, and
+        what the handshake raised is raised.
+        """
+        self.release_hold(also_refusals=True)
+        return await self._attest()
+
     def release_hold(self, *, also_refusals: bool) -> None:
         """Let the next caller try at once: the network changed, or somebody asks on purpose."""
         if self._hold_off is not None:

@@ -191,3 +191,13 @@ async def test_only_the_first_handshake_is_spread() -> None:
     await world.time.advance(300)
     assert await world.ask() is None
     assert world.time.sleeps == [5.0]
+
+
+async def test_a_renewal_on_purpose_is_no_refusal_of_the_kbs() -> None:
+    """A token that the KBS calls bad right after it is still replaced at once."""
+    world = World()
+    await world.keeper.session()
+    renewed = await world.keeper.renew()
+    replaced = await world.keeper.session(refused=renewed)
+    assert replaced.token_id != renewed.token_id
+    assert world.keeper.handshakes == 3
