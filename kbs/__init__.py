@@ -8,6 +8,7 @@ Evidence comes from outside through :class:`EvidenceSource`. Imports nothing of 
 from __future__ import annotations
 
 from kbs.aa_json import session_from_aa_json, session_to_aa_json
+from kbs.attestation_service import AttestationServiceClient
 from kbs.client import EvidenceSource, KbsClient, KbsLimits
 from kbs.errors import (
     AaJsonError,
@@ -31,6 +32,7 @@ from kbs.errors import (
     ResourceMissingError,
     ResourceTooLargeError,
     ResourceUriError,
+    ServiceRefusedError,
     SessionTimeoutError,
     TeeKeyError,
     TokenRefusedError,
@@ -41,7 +43,7 @@ from kbs.fetcher import ResourceFetcher
 from kbs.handshake import Handshake
 from kbs.hold_off import HoldOff, HoldOffPolicy
 from kbs.negotiation import ProtocolVersion
-from kbs.payloads import InitData
+from kbs.payloads import InitData, TokenGrant
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
 from kbs.session import AttestedSession, SessionKeeper, SessionSource, SessionState
@@ -53,6 +55,7 @@ __all__ = [
     "AaJsonError",
     "AnswerTooLongError",
     "AttestationRefusedError",
+    "AttestationServiceClient",
     "AttestedSession",
     "EvidenceSource",
     "EvidenceTimeoutError",
@@ -89,6 +92,7 @@ __all__ = [
     "ResourceUri",
     "ResourceUriError",
     "RetryPolicy",
+    "ServiceRefusedError",
     "SessionKeeper",
     "SessionSource",
     "SessionState",
@@ -96,6 +100,7 @@ __all__ = [
     "TeeKey",
     "TeeKeyAlgorithm",
     "TeeKeyError",
+    "TokenGrant",
     "TokenRefusedError",
     "UnknownKbsError",
     "address_of",

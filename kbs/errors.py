@@ -146,6 +146,7 @@ class KbsRefusedError(KbsError):
 
     summary = "refused by the KBS"
     default_hint = "the log of the KBS tells the cause"
+    speaker = "KBS"
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class KbsRefusedError(KbsError):
         self.retry_after = retry_after
         words = f"{problem_type or f'HTTP {status}'} {detail!r}" if detail else problem_type
         super().__init__(
-            f"{self.summary} (KBS: {words or f'HTTP {status}'})",
+            f"{self.summary} ({self.speaker}: {words or f'HTTP {status}'})",
             attempted=attempted,
             hint=hint or self.default_hint,
         )
@@ -208,6 +209,14 @@ class AttestationRefusedError(KbsRefusedError):
             hint=hint,
             retry_after=retry_after,
         )
+
+
+class ServiceRefusedError(KbsRefusedError):
+    """An attestation service, asked without a KBS, gave no token."""
+
+    summary = "no token from the attestation service"
+    default_hint = "the log of the attestation service tells the cause"
+    speaker = "attestation service"
 
 
 class PolicyDeniedError(KbsRefusedError):

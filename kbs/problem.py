@@ -15,6 +15,7 @@ from kbs.errors import (
     KbsRefusedError,
     PolicyDeniedError,
     ResourceMissingError,
+    ServiceRefusedError,
     TokenRefusedError,
 )
 from kbs.peer_json import PeerTextError, decode_object
@@ -74,6 +75,16 @@ def read_refusal(
     hint = _STATUS_HINTS.get(status, "") if meaning is KbsRefusedError else ""
     return meaning(
         status, problem_type, detail, attempted=attempted, hint=hint, retry_after=retry_after
+    )
+
+
+def read_service_refusal(
+    status: int, body: bytes, *, attempted: str, retry_after: float | None
+) -> ServiceRefusedError:
+    """Return what an attestation service's answer other than 200 stands for. Takes any bytes."""
+    problem_type, detail = _read_problem(body)
+    return ServiceRefusedError(
+        status, problem_type, detail, attempted=attempted, retry_after=retry_after
     )
 
 

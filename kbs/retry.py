@@ -13,7 +13,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kbs.errors import KbsError, KbsRefusedError, KbsTimeoutError, KbsUnreachableError
+from kbs.errors import (
+    KbsError,
+    KbsRefusedError,
+    KbsTimeoutError,
+    KbsUnreachableError,
+    ServiceRefusedError,
+)
 from secrecy.journal import get_logger
 
 log = get_logger("kbs")
@@ -80,6 +86,7 @@ class Retrier:
 def is_transient(error: KbsError) -> bool:
     """Tell whether asking again may help."""
     if isinstance(error, KbsRefusedError):
-        # Not the subclasses: with a problem type that we know, the KBS has decided.
-        return type(error) is KbsRefusedError and (error.status >= 500 or error.status == 429)
+        # Not the other subclasses: with a problem type that we know, the KBS has decided.
+        undecided = type(error) in {KbsRefusedError, ServiceRefusedError}
+        return undecided and (error.status >= 500 or error.status == 429)
     return isinstance(error, KbsUnreachableError | KbsTimeoutError)
