@@ -1,22 +1,20 @@
-"""The attestation agent without a transport: evidence and measured events of this TD."""
+"""The attestation agent without a transport: evidence and measured events of this guest."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
-from typing import Final, Protocol
 
+import msgspec
+
+from agent.attester import Attester, DeviceAttester
+from agent.caller_data import labelled
 from agent.errors import RuntimeDataError
 from agent.eventlog import EventLogWriter
-from agent.evidence import evidence_json
 from agent.measured_event import MeasuredEvent, cc_register_of
-from tdx.ccel import read_ccel
-from tdx.quote import Quote
-from tdx.report_data import REPORT_DATA_BYTES, ReportData
-
-TEE_TDX: Final = "tdx"
+from tdx.report_data import REPORT_DATA_BYTES
 
 
 class ExtendResult(IntEnum):
@@ -25,17 +23,6 @@ class ExtendResult(IntEnum):
     OK = 0
     NOT_SUPPORTED = 1
     NOT_ENABLED = 2
-
-
-class QuoteTaker(Protocol):
-    """Somebody who takes quotes; :class:`tdx.QuoteReader` in production."""
-
-    @property
-    def quotes_taken(self) -> int:
-        """How many quotes the host has made for us."""
-
-    async def parsed_quote(self, report_data: ReportData, *, timeout_s: float) -> Quote:
-        """Take a quote. Raises :class:`~tdx.errors.TdxError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,43 +45,67 @@ class AgentStatus:
 
 
 class AttestationAgent:
-    """Takes quotes, adds the logs, and extends registers. Keeps no session and no secret."""
+    """Makes evidence and extends registers. Keeps no session and no secret."""
 
     def __init__(
         self,
-        quotes: QuoteTaker,
+        attester: Attester,
         measurement: MeasurementSettings,
         *,
-        ccel_path: Path,
-        quote_seconds: float,
+        devices: Sequence[DeviceAttester] = (),
+        label_caller_data: bool = False,
     ) -> None:
-        self._quotes = quotes
+        self._attester = attester
         self._measurement = measurement
-        self._ccel_path = ccel_path
-        self._quote_seconds = quote_seconds
+        self._devices = {device.name: device for device in devices}
+        self._label_caller_data = label_caller_data
 
     def tee_type(self) -> str:
         """Return the TEE's name in the KBS protocol."""
-        return TEE_TDX
+        return self._attester.tee
+
+    def device_names(self) -> list[str]:
+        """Return the names of further devices that attest."""
+        return list(self._devices)
 
     async def evidence(self, runtime_data: bytes, *, timeout_s: float | None = None) -> bytes:
-        """Return evidence JSON bound to at most 64 bytes, filled up with zeros.
+        """Return evidence JSON bound to at most 64 bytes, for this agent's own use.
 
         Not hashed here: the caller hashes. Waits at most ``timeout_s``, and never longer than
-        the configured limit for a quote. Raises :class:`RuntimeDataError` and
-        :class:`~tdx.errors.TdxError`. Cancellation leaves a running quote to its thread.
+        the TEE's own limit. Raises :class:`RuntimeDataError` and :class:`~tdx.errors.TdxError`.
         """
-        if len(runtime_data) > REPORT_DATA_BYTES:
-            raise RuntimeDataError(len(runtime_data), REPORT_DATA_BYTES)
-        limit = self._quote_seconds if timeout_s is None else min(timeout_s, self._quote_seconds)
-        quote = await self._quotes.parsed_quote(ReportData.padded(runtime_data), timeout_s=limit)
-        # Logs are read after the quote, so that they hold every event the quote covers.
-        return await asyncio.to_thread(self._with_logs, quote)
+        _require_fitting(runtime_data)
+        return await self._attester.evidence(runtime_data, timeout_s=timeout_s)
 
-    def _with_logs(self, quote: Quote) -> bytes:
-        writer = self._measurement.writer
-        records = writer.records() if writer is not None else None
-        return evidence_json(quote, read_ccel(self._ccel_path), records)
+    async def device_evidence(self, runtime_data: bytes) -> bytes:
+        """Return the devices' evidence, a JSON object by name; zero bytes without devices.
+
+        A device that fails fails all of it: evidence without it would look like a guest that
+        never had it. Raises :class:`~agent.errors.AgentError`.
+        """
+        _require_fitting(runtime_data)
+        if not self._devices:
+            return b""
+        # One after the other: a second failure behind the first would have nobody to hear it.
+        evidence = {
+            name: msgspec.Raw(await device.evidence(runtime_data))
+            for name, device in self._devices.items()
+        }
+        return msgspec.json.encode(evidence)
+
+    async def evidence_for_caller(
+        self, runtime_data: bytes, *, timeout_s: float | None = None
+    ) -> bytes:
+        """Return evidence for data that somebody else chose; labelled if so configured."""
+        return await self.evidence(self._callers(runtime_data), timeout_s=timeout_s)
+
+    async def device_evidence_for_caller(self, runtime_data: bytes) -> bytes:
+        """Return the devices' evidence for data that somebody else chose."""
+        return await self.device_evidence(self._callers(runtime_data))
+
+    def _callers(self, runtime_data: bytes) -> bytes:
+        _require_fitting(runtime_data)
+        return labelled(runtime_data) if self._label_caller_data else runtime_data
 
     async def extend(
         self, domain: str, operation: str, content: str, register_index: int | None = None
@@ -121,7 +132,12 @@ class AttestationAgent:
         writer = self._measurement.writer
         return AgentStatus(
             tee=self.tee_type(),
-            quotes_taken=self._quotes.quotes_taken,
+            quotes_taken=self._attester.quotes_taken,
             event_log_enabled=self._measurement.enabled and writer is not None,
             measured_events=writer.events if writer is not None else 0,
         )
+
+
+def _require_fitting(runtime_data: bytes) -> None:
+    if len(runtime_data) > REPORT_DATA_BYTES:
+        raise RuntimeDataError(len(runtime_data), REPORT_DATA_BYTES)

@@ -9,16 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.attestation import AttestationAgent, MeasurementSettings
-from agent.config import AgentConfig
+from agent.attester import Attester
+from agent.config import AgentConfig, TeeConfig
+from agent.detection import accept_sample
+from agent.devices import open_devices
+from agent.errors import TeeAbsentError
 from agent.eventlog import EventLogWriter
 from agent.initdata import configured_initdata, require_bound
 from agent.kbs_evidence import AgentEvidence
 from agent.kbs_sessions import KbsSessions, open_kbs_sessions
 from agent.log_check import first_unexplained
+from agent.sample import SampleAttester
 from agent.service import AgentServicer, StatusServicer
-from agent.tee import TdRegisters, TeeInterfaces, find_tee
+from agent.service_tokens import ServiceTokens
+from agent.tdx_attester import TdxAttester
+from agent.tee import TdRegisters, TeeInterfaces, find_tee, is_absent
 from agent.tokens import TokenIssuer
-from kbs import InitData, SessionKeeper
+from kbs import AttestationServiceClient, InitData, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
 from tdx import QuoteReader, TdxError
@@ -38,6 +45,7 @@ class RunningAgent:
 
     agent: AttestationAgent
     kbs_sessions: KbsSessions
+    tokens: TokenIssuer
     tables: list[ServiceTable]
 
     @property
@@ -60,38 +68,88 @@ async def open_agent(
     :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or :class:`~kbs.KbsError` when
     something is configured or found that it cannot work with.
     """
-    tee = await asyncio.to_thread(find_tee, config.tee)
-    initdata = await asyncio.to_thread(_bound_initdata, config, initdata, tee.registers)
     async with AsyncExitStack() as stack:
-        quotes = await stack.enter_async_context(QuoteReader(tee.quotes))
-        measurement = await asyncio.to_thread(_open_measurement, config, tee)
-        if measurement.writer is not None:
-            stack.push_async_callback(asyncio.to_thread, measurement.writer.close)
-            await asyncio.to_thread(_report_log_fit, config, measurement.writer, tee.registers)
+        tee = await asyncio.to_thread(_find_tee, config.tee)
+        if tee is None:
+            initdata = await asyncio.to_thread(_unbound_initdata, config, initdata)
+            attester: Attester = SampleAttester()
+            measurement = _no_measurement(config)
+        else:
+            initdata = await asyncio.to_thread(_bound_initdata, config, initdata, tee.registers)
+            attester, measurement = await _open_tdx(config, tee, stack)
         agent = AttestationAgent(
-            quotes,
+            attester,
             measurement,
-            ccel_path=Path(config.tee.ccel_path),
-            quote_seconds=config.tee.quote_seconds,
+            devices=open_devices(config.tee.devices),
+            label_caller_data=config.tee.label_caller_data,
         )
         document = initdata.document if initdata is not None else None
         init_data = InitData(document.decode()) if document is not None else None
         sessions = await open_kbs_sessions(
             config.token_configs, AgentEvidence(agent), init_data, stack
         )
-        yield RunningAgent(agent, sessions, _tables(config, agent, sessions))
+        service = await _service_tokens(config, agent, stack)
+        tokens = TokenIssuer(sessions.primary, sessions.by_url, service)
+        yield RunningAgent(agent, sessions, tokens, _tables(config, agent, sessions, tokens))
+
+
+def _find_tee(settings: TeeConfig) -> TeeInterfaces | None:
+    """Return the interfaces of this TD. None: there is no TEE, and ``sample`` is allowed."""
+    if settings.devices:
+        log.info("devices attest beside the TEE", devices=[name.value for name in settings.devices])
+    try:
+        return find_tee(settings)
+    except TeeAbsentError as error:
+        if not settings.allow_sample or not is_absent(error):
+            raise
+    accept_sample()
+    return None
+
+
+async def _open_tdx(
+    config: AgentConfig, tee: TeeInterfaces, stack: AsyncExitStack
+) -> tuple[TdxAttester, MeasurementSettings]:
+    quotes = await stack.enter_async_context(QuoteReader(tee.quotes))
+    measurement = await asyncio.to_thread(_open_measurement, config, tee)
+    if measurement.writer is not None:
+        stack.push_async_callback(asyncio.to_thread, measurement.writer.close)
+        await asyncio.to_thread(_report_log_fit, config, measurement.writer, tee.registers)
+    attester = TdxAttester(
+        quotes,
+        measurement.writer,
+        ccel_path=Path(config.tee.ccel_path),
+        quote_seconds=config.tee.quote_seconds,
+    )
+    return attester, measurement
+
+
+def _no_measurement(config: AgentConfig) -> MeasurementSettings:
+    settings = config.eventlog_config
+    if settings.enable_eventlog:
+        log.warning("events cannot be measured", hint="the TEE sample has no registers")
+    return MeasurementSettings(settings.enable_eventlog, settings.init_pcr, None)
+
+
+def _given_initdata(config: AgentConfig, given: Initdata | None) -> Initdata | None:
+    place = config.tee.initdata
+    return configured_initdata(place) if given is None and place is not None else given
+
+
+def _unbound_initdata(config: AgentConfig, given: Initdata | None) -> Initdata | None:
+    """Return the initdata of a guest that has no register to compare it with."""
+    initdata = _given_initdata(config, given)
+    if initdata is not None:
+        log.warning("initdata is bound to nothing", hint="the TEE sample has no registers")
+    return initdata
 
 
 def _bound_initdata(
     config: AgentConfig, given: Initdata | None, registers: TdRegisters
 ) -> Initdata | None:
     """Return the initdata of this TD, compared with MRCONFIGID. None: nothing to compare."""
-    place = config.tee.initdata
-    if given is None and place is None:
+    if given is None and config.tee.initdata is None:
         return None
-    initdata = given
-    if given is None and place is not None:
-        initdata = configured_initdata(place)
+    initdata = _given_initdata(config, given)
     require_bound(initdata, registers)
     return initdata
 
@@ -123,15 +181,21 @@ def _report_log_fit(config: AgentConfig, writer: EventLogWriter, registers: TdRe
         )
 
 
+async def _service_tokens(
+    config: AgentConfig, agent: AttestationAgent, stack: AsyncExitStack
+) -> ServiceTokens | None:
+    service = config.token_configs.coco_as
+    if service is None:
+        return None
+    client = await stack.enter_async_context(AttestationServiceClient(service.url))
+    return ServiceTokens(agent, client)
+
+
 def _tables(
-    config: AgentConfig, agent: AttestationAgent, sessions: KbsSessions
+    config: AgentConfig, agent: AttestationAgent, sessions: KbsSessions, tokens: TokenIssuer
 ) -> list[ServiceTable]:
     kbs = config.token_configs.kbs
-    if config.token_configs.coco_as is not None:
-        log.warning("token_configs.coco_as is set; this build has no coco_as tokens")
     return [
-        attestation_agent_table(
-            AgentServicer(agent, TokenIssuer(sessions.primary, sessions.by_url))
-        ),
+        attestation_agent_table(AgentServicer(agent, tokens)),
         attestation_status_table(StatusServicer(agent, sessions.primary, kbs.url if kbs else "")),
     ]

@@ -14,7 +14,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from kbs import TeeKeyAlgorithm
+from agent.devices import DeviceName
+from kbs import ProtocolVersion, TeeKeyAlgorithm, TeeKeyError
 from lifecycle import SettingsError, load_toml
 from tdx.ccel import CCEL_PATH
 from tdx.errors import QgsAddressError
@@ -51,25 +52,38 @@ class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[token_configs.kbs]``: the Key Broker Service. ``cert`` is an extra root, PEM text.
 
     The others are ours: ``urls`` are further addresses of the same KBS, ``pins`` as in
-    :class:`kbs.KbsTls`, ``proxy`` as ``http://host:port``. After a failed handshake none is made
-    for ``hold_off_seconds``, twice as long after each further failure up to
-    ``hold_off_max_seconds``, each +-50 %. The first handshake waits a random part of
-    ``start_spread_seconds``.
+    :class:`kbs.KbsTls`, ``proxy`` as ``http://host:port``; ``protocol_version`` pins what is
+    otherwise found out. After a failed handshake none is made for ``hold_off_seconds``, twice as
+    long after each further failure up to ``hold_off_max_seconds``, each +-50 %. The first
+    handshake waits a random part of ``start_spread_seconds``.
     """
 
     url: Url
     urls: Annotated[tuple[Url, ...], msgspec.Meta(max_length=8)] = ()
     cert: str | None = None
-    tee_key_algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256
+    tee_key_algorithm: str = TeeKeyAlgorithm.EC_P256.value
+    protocol_version: ProtocolVersion = ProtocolVersion.AUTO
     pins: tuple[Pin, ...] = ()
     proxy: Url | None = None
     hold_off_seconds: Annotated[float, msgspec.Meta(ge=0, le=600)] = 2.0
     hold_off_max_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
     start_spread_seconds: Annotated[float, msgspec.Meta(ge=0, le=40)] = 0.2
 
+    def __post_init__(self) -> None:
+        """Refuse a kind of key by its name. Raises ``ValueError``, which the decoder places."""
+        try:
+            TeeKeyAlgorithm.named(self.tee_key_algorithm)
+        except TeeKeyError as error:
+            raise ValueError(f"tee_key_algorithm: {error.problem}") from error
+
+    @property
+    def key_algorithm(self) -> TeeKeyAlgorithm:
+        """The kind of key that is configured."""
+        return TeeKeyAlgorithm(self.tee_key_algorithm)
+
 
 class CocoAsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[token_configs.coco_as]``: accepted, and its tokens refused by name: not in this build."""
+    """``[token_configs.coco_as]``: an attestation service, for tokens without a KBS."""
 
     url: Url
 
@@ -106,7 +120,9 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``initdata`` is ``device`` or a path: the document is compared with MRCONFIGID at start and
     sent to the KBS. Without it nothing is compared, unless a command-line flag says so. The
-    last five are explained in :mod:`agent.tee`; an empty text means detection.
+    five from ``quote_source`` on are explained in :mod:`agent.tee`; an empty text means detection.
+    ``allow_sample`` and ``devices`` are for trying things out: what is called sample there proves
+    nothing. ``label_caller_data`` is explained in :mod:`agent.caller_data`.
     40 s: longer than the kernel's own wait of 30 s, shorter than the 45 s that a handshake and
     the 50 s that kata-agent and the data hub wait, so that the real cause reaches them.
     """
@@ -121,6 +137,9 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attest_conf_path: AbsolutePath = "/etc/tdx-attest.conf"
     guest_device: Annotated[str, msgspec.Meta(pattern="^(/.*)?$", max_length=1024)] = ""
     guest_device_abi: DeviceAbi = DeviceAbi.MAINLINE
+    allow_sample: bool = False
+    devices: tuple[DeviceName, ...] = ()
+    label_caller_data: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later. ``ValueError``, which decoding turns into its own."""

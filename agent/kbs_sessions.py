@@ -78,7 +78,8 @@ def _client(config: KbsConfig, url: str, addresses: int, init_data: InitData | N
         proxy=config.proxy,
         limits=KbsLimits(operation_seconds=limits.operation_seconds / addresses),
         retries=STAND_BY_RETRIES if several else None,
-        key_algorithm=config.tee_key_algorithm,
+        key_algorithm=config.key_algorithm,
+        protocol_version=config.protocol_version,
         init_data=init_data,
     )
 

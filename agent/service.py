@@ -62,14 +62,16 @@ class AgentServicer:
     ) -> aa.GetEvidenceResponse:
         with _failing_as(EVIDENCE_FAILED):
             limit = _seconds_left(context)
-            evidence = await self._agent.evidence(request.RuntimeData, timeout_s=limit)
+            evidence = await self._agent.evidence_for_caller(request.RuntimeData, timeout_s=limit)
         return aa.GetEvidenceResponse(Evidence=evidence)
 
     async def get_additional_evidence(
-        self, _request: aa.GetAdditionalEvidenceRequest, _context: CallContext
+        self, request: aa.GetAdditionalEvidenceRequest, _context: CallContext
     ) -> aa.GetEvidenceResponse:
-        """Zero bytes: this guest has no further device that attests."""
-        return aa.GetEvidenceResponse()
+        """Zero bytes without a further device that attests."""
+        with _failing_as(EVIDENCE_FAILED):
+            evidence = await self._agent.device_evidence_for_caller(request.RuntimeData)
+        return aa.GetEvidenceResponse(Evidence=evidence)
 
     async def get_token(
         self, request: aa.GetTokenRequest, context: CallContext
@@ -102,7 +104,7 @@ class AgentServicer:
     async def get_additional_tees(
         self, _request: aa.GetAdditionalTeesRequest, _context: CallContext
     ) -> aa.GetAdditionalTeesResponse:
-        return aa.GetAdditionalTeesResponse()
+        return aa.GetAdditionalTeesResponse(additional_tees=self._agent.device_names())
 
 
 class StatusServicer:
@@ -125,11 +127,8 @@ class StatusServicer:
         self, request: cguest_pb2.AttestRequest, _context: CallContext
     ) -> cguest_pb2.AttestationStatus:
         """Make sure of a session; with ``force``, of a new one, without waiting out failures."""
-        if request.force:
-            self._sessions.release_hold(also_refusals=True)
-        present = self._sessions.current if request.force else None
         try:
-            await self._sessions.session(refused=present)
+            await (self._sessions.renew() if request.force else self._sessions.session())
         except (AgentError, TdxError, KbsError) as error:
             raise _status_error(_code_of(error), ATTEST_FAILED, error) from error
         return self._status()

@@ -135,7 +135,7 @@ def _first_found(settings: TeeConfig, device: LinuxGuestDevice | None) -> QuoteS
     try:
         return _configfs(settings)
     except TeeAbsentError as error:
-        address = _qgs_address(settings) if _is_absent(error) else None
+        address = _qgs_address(settings) if is_absent(error) else None
         if address is None:
             raise
         source = QgsQuoteSource(_tdx_device(device), address)
@@ -143,7 +143,7 @@ def _first_found(settings: TeeConfig, device: LinuxGuestDevice | None) -> QuoteS
         return source
 
 
-def _is_absent(error: TeeAbsentError) -> bool:
+def is_absent(error: TeeAbsentError) -> bool:
     """Whether configfs-tsm is not there, as opposed to there and failing."""
     cause = error.__cause__
     system = cause.__cause__ if isinstance(cause, TsmError) else None

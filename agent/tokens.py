@@ -1,43 +1,55 @@
-"""Kinds of token, and how a caller gets another one when the KBS has refused the first."""
+"""Kinds of token, and how a caller gets another one when the first was refused."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from agent.errors import KbsUnknownError, TokenKindError
+from agent.service_tokens import ServiceTokens
 from kbs import SessionSource, session_to_aa_json
 from secrecy import Secret
 
-KIND_KBS: Final = "kbs"
-KIND_COCO_AS: Final = "coco_as"
-
 
 class TokenIssuer:
-    """Hands out the agent's KBS sessions to processes of this guest."""
+    """Hands out what this agent has attested for to processes of this guest."""
 
     def __init__(
-        self, sessions: SessionSource, by_url: Mapping[str, SessionSource] | None = None
+        self,
+        sessions: SessionSource,
+        by_url: Mapping[str, SessionSource] | None = None,
+        service: ServiceTokens | None = None,
     ) -> None:
-        """``sessions`` is for who names no key broker, ``by_url`` for who does."""
+        """``sessions`` is for who names no key broker, ``by_url`` for who does.
+
+        ``service`` is the configured attestation service, if there is one.
+        """
         self._sessions = sessions
         self._by_url = dict(by_url or {})
+        self._service = service
 
     async def token(
         self, kind: str, refused_id: str | None = None, kbs_url: str | None = None
     ) -> Secret:
-        """Return ``{"token", "tee_keypair"}`` of a session that is believed to be good.
+        """Return a token that is believed to be good.
 
-        ``refused_id`` is the hexadecimal SHA-256 of a token that the KBS called bad; a session
-        with another token is returned. ``kbs_url`` names a key broker; only configured ones are
-        attested to. Raises :class:`~agent.errors.KbsUnknownError`,
-        :class:`~agent.errors.TokenKindError` and :class:`~kbs.KbsError`.
+        For ``kbs`` it is ``{"token", "tee_keypair"}`` of a session, for ``coco_as`` the token's
+        text. ``refused_id`` is the hexadecimal SHA-256 of a token that was called bad; another
+        one is returned. ``kbs_url`` names a key broker; only configured ones are attested to.
+        Raises :class:`~agent.errors.KbsUnknownError`, :class:`~agent.errors.TokenKindError`,
+        :class:`~kbs.KbsError` and, for ``coco_as``, what evidence raises.
         """
-        if kind == KIND_COCO_AS:
-            problem = "this build has no tokens of the attestation service"
-            raise TokenKindError(kind, problem, hint="ask for a token of type kbs")
-        if kind != KIND_KBS:
-            raise TokenKindError(kind, "unknown", hint="ask for a token of type kbs")
+        match kind:
+            case "kbs":
+                return await self._session_json(refused_id, kbs_url)
+            case "coco_as" if self._service is not None:
+                return await self._service.token(refused_id)
+            case "coco_as":
+                hint = "set token_configs.coco_as.url, or ask for a token of type kbs"
+                raise TokenKindError(kind, "no attestation service is configured", hint=hint)
+            case _:
+                raise TokenKindError(kind, "unknown", hint="ask for a token of type kbs")
+
+    async def _session_json(self, refused_id: str | None, kbs_url: str | None) -> Secret:
         sessions = self._sessions if kbs_url is None else self._by_url.get(kbs_url)
         if sessions is None:
             raise KbsUnknownError(kbs_url or "", sorted(self._by_url))

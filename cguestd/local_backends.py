@@ -9,7 +9,7 @@ from agent.compose import RunningAgent
 from agent.errors import AgentError
 from cdh.errors import CdhError
 from cdh.hub import ConfidentialDataHub
-from kbs import KbsError, session_to_aa_json
+from kbs import KbsError
 from rest.errors import REQUEST_FAILED, BackendError
 from secrecy import Secret
 from tdx import TdxError
@@ -38,23 +38,22 @@ class LocalAttestation:
         self._agent = running.agent
 
     async def token(self, token_type: str) -> Secret:
-        if token_type != "kbs":  # noqa: S105 - a kind of token, not a token
-            raise BackendError(REQUEST_FAILED, "this build has tokens of type kbs only")
         try:
-            return session_to_aa_json(await self._running.sessions.session())
+            return await self._running.tokens.token(token_type)
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def evidence(self, runtime_data: bytes) -> bytes:
         try:
-            return await self._agent.evidence(runtime_data)
+            return await self._agent.evidence_for_caller(runtime_data)
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def additional_evidence(self, runtime_data: bytes) -> bytes:
-        """No device of this guest makes evidence, which the protocol says with zero bytes."""
-        del runtime_data
-        return b""
+        try:
+            return await self._agent.device_evidence_for_caller(runtime_data)
+        except OWN_ERRORS as error:
+            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def extend(self, domain: str, operation: str, content: str) -> int:
         try:
@@ -66,4 +65,4 @@ class LocalAttestation:
         return self._agent.tee_type()
 
     async def additional_tees(self) -> list[str]:
-        return []
+        return self._agent.device_names()

@@ -16,6 +16,7 @@ from agent.eventlog import EventLogWriter
 from agent.evidence import evidence_json
 from agent.log_check import first_unexplained
 from agent.measured_event import MeasuredEvent
+from agent.tdx_attester import TdxAttester
 from tdx.ccel import NO_BOOT_LOG_HEADER, read_ccel
 from tdx.errors import BootLogError, EventLogError
 from tdx.eventlog import (
@@ -119,8 +120,8 @@ def agent_on(
 ) -> tuple[AttestationAgent, QuoteReader]:
     reader = QuoteReader(TsmQuoteSource(tsm))
     settings = MeasurementSettings(enabled, 17, writer)
-    agent = AttestationAgent(reader, settings, ccel_path=tmp_path / "CCEL", quote_seconds=10)
-    return agent, reader
+    attester = TdxAttester(reader, writer, ccel_path=tmp_path / "CCEL", quote_seconds=10)
+    return AttestationAgent(attester, settings), reader
 
 
 async def test_runtime_data_is_padded_and_never_cut(tmp_path: Path) -> None:

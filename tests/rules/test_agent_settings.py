@@ -13,7 +13,13 @@ from agent.config import DEFAULT_SOCKET, AgentConfig, kbs_url_of, load_config
 from agent.detection import require_tdx
 from agent.errors import TeeAbsentError, TokenKindError
 from agent.tokens import TokenIssuer
-from kbs import AttestedSession, TeeKey, session_from_aa_json
+from kbs import (
+    AttestedSession,
+    ProtocolVersion,
+    TeeKey,
+    TeeKeyAlgorithm,
+    session_from_aa_json,
+)
 from lifecycle import SettingsError
 from secrecy import Secret
 from tests.ports.fake_tsm import FakeTsm
@@ -23,6 +29,7 @@ REFERENCE = """
 url = "https://kbs.example:8080/"
 cert = "pem"
 tee_key_algorithm = "ECDH-ES+A256KW-P521"
+protocol_version = "0.1.0-early"
 [token_configs.coco_as]
 url = "http://as.example"
 [eventlog_config]
@@ -47,6 +54,8 @@ def test_keys_of_the_reference_and_our_own(tmp_path: Path) -> None:
     kbs = config.token_configs.kbs
     assert kbs is not None
     assert (kbs.url, kbs.cert) == ("https://kbs.example:8080/", "pem")
+    assert kbs.key_algorithm is TeeKeyAlgorithm.EC_P521
+    assert kbs.protocol_version is ProtocolVersion.V0_1_0_EARLY
     assert config.eventlog_config.enable_eventlog
     assert config.eventlog_config.init_pcr == 8
     assert config.log.journal_level == "debug"
@@ -82,6 +91,12 @@ def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError):
+        load_config(written(tmp_path, text), {})
+
+
+def test_the_key_kind_that_is_absent_is_refused_by_name(tmp_path: Path) -> None:
+    text = "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-768+A192KW'"
+    with pytest.raises(SettingsError, match=r"ML-KEM-768\+A192KW is experimental.*absent"):
         load_config(written(tmp_path, text), {})
 
 
@@ -141,7 +156,7 @@ def test_no_tee_is_one_clear_error(code: int) -> None:
     tsm.fail("mkdir", code)
     with pytest.raises(TeeAbsentError, match=errno.errorcode[code]) as caught:
         require_tdx(tsm)
-    assert "`sample`" in caught.value.hint
+    assert "tee.allow_sample" in caught.value.hint
 
 
 def test_another_tee_is_named() -> None:

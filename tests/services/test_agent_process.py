@@ -141,4 +141,4 @@ async def test_a_machine_without_tdx_is_told_so(
     message = await failed("-c", tmp_path / "aa.toml", "-a", f"unix://{tmp_path}/agent.sock")
     assert "expected Intel TDX" in message
     assert text in message
-    assert "`sample`" in message
+    assert "tee.allow_sample" in message
