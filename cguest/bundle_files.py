@@ -16,8 +16,9 @@ import msgspec
 
 from cguest.connection import CommandError
 from cguest.files import read_file
-from explain import Bundle, Part
+from explain import Bundle, BundleError, Part
 from explain.bundle import LIMITS
+from explain.part_json import decode_json
 from tdx.evidence_forms import Form, recognise
 
 MAX_FILE: Final = 16 * 1024 * 1024  # bytes of a tar or JSON bundle: all parts, with room
@@ -89,8 +90,8 @@ def _archive(path: Path) -> dict[str, bytes]:
 def _json_parts(path: Path, content: bytes) -> dict[str, bytes] | None:
     """The JSON form, or None for a file that is none."""
     try:
-        value = msgspec.json.decode(content)
-    except msgspec.DecodeError:
+        value = decode_json(content, path.name)
+    except BundleError:
         return None
     if not isinstance(value, dict) or value.get(JSON_MARK) != 1:
         return None

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from explain.attest_request import json_object
 from explain.finding import Code, Finding, Severity
+from explain.part_json import json_object
 from kbs import (
     AttestationRefusedError,
     KbsRefusedError,

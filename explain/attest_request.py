@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-import msgspec
-
 from explain.errors import BundleError
+from explain.part_json import json_object
 
 PART: Final = "attest-request.json"
 
@@ -46,7 +45,7 @@ def parse_attest_request(body: bytes) -> AttestRequest:
         return _current(members)
     key, evidence = members.get("tee-pubkey"), members.get("tee-evidence")
     if isinstance(evidence, str):
-        inner = json_object(evidence.encode(), f"{PART}: tee-evidence")
+        inner = json_object(evidence, f"{PART}: tee-evidence")
         return AttestRequest(Form.V0_1, "", _mapping(key, "tee-pubkey"), inner, "", None, "")
     return AttestRequest(
         Form.V0_2,
@@ -74,17 +73,6 @@ def _current(members: Mapping[str, object]) -> AttestRequest:
         initdata=body.encode() if isinstance(body, str) else None,
         initdata_format=_text(document.get("format")),
     )
-
-
-def json_object(data: bytes, part: str) -> dict[str, object]:
-    """Decode a JSON object. Raises :class:`~explain.errors.BundleError`, which never quotes it."""
-    try:
-        value = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise BundleError(part, "not JSON") from error
-    if not isinstance(value, dict):
-        raise BundleError(part, "expected a JSON object")
-    return value
 
 
 def _mapping(value: object, name: str) -> Mapping[str, object]:

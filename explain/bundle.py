@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-import msgspec
-
 from explain.errors import BundleError, SecretInBundleError
+from explain.part_json import decode_json
 
 
 class Part(StrEnum):
@@ -115,8 +114,8 @@ def _is_private_jwk(value: Mapping[str, object]) -> bool:
 def _objects(data: bytes) -> Iterator[Mapping[str, object]]:
     """Every JSON object in a part, at any depth; none if the part is not JSON."""
     try:
-        left: list[object] = [msgspec.json.decode(data)]
-    except msgspec.DecodeError:
+        left: list[object] = [decode_json(data, "part")]
+    except BundleError:
         return
     while left:
         value = left.pop()

@@ -15,11 +15,12 @@ from typing import Final, TypeVar
 import msgspec
 
 from explain.answer import Answer, parse_answer
-from explain.attest_request import AttestRequest, json_object, parse_attest_request
+from explain.attest_request import AttestRequest, parse_attest_request
 from explain.binding import MAX_KNOWN, Jwk, Known
 from explain.bundle import Bundle, Part
 from explain.errors import BundleError, ExplainError
 from explain.finding import Code, Finding, Severity
+from explain.part_json import decode_json, json_object
 from explain.reference_values import ReferenceValues, parse_reference_values
 from explain.token import TokenClaims, parse_token_claims
 from tdx.aael import parse_text_log
@@ -181,10 +182,7 @@ _HASHES: Final = frozenset({"sha256", "sha384", "sha512", "sm3"})
 
 def _handshakes(data: bytes) -> tuple[tuple[str, ...], tuple[Jwk, ...]]:
     """A JSON list of objects with ``nonce``, ``tee-pubkey`` or both, of other handshakes."""
-    try:
-        items = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise BundleError(Part.HANDSHAKES, "not JSON") from error
+    items = decode_json(data, Part.HANDSHAKES)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BundleError(Part.HANDSHAKES, "expected a list of objects")
     nonces = (item.get("nonce") for item in items[:MAX_KNOWN])

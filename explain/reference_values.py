@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from explain.errors import ReferenceValuesError
+from explain.errors import BundleError, ReferenceValuesError
+from explain.part_json import decode_json
 from tdx.quote import Quote
 
 MAX_NAMES: Final = 256
@@ -94,8 +95,8 @@ def parse_reference_values(data: bytes) -> ReferenceValues:
 
 def _json(data: bytes) -> object:
     try:
-        return msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+        return decode_json(data, "reference-values.json")
+    except BundleError as error:
         raise ReferenceValuesError("not JSON") from error
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from explain.attest_request import json_object
 from explain.errors import BundleError
 from explain.finding import Code, Finding, Severity
+from explain.part_json import json_object
 from explain.reference_values import ReferenceValues
 from explain.trust_vector import Tier, tier, words
 from kbs.peer_json import PeerTextError, decode_base64url

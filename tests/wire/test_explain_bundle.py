@@ -79,6 +79,13 @@ def test_arbitrary_parts_become_findings(parts: dict[Part, bytes]) -> None:
     assert examine(read_case(Bundle.of({str(part): data for part, data in parts.items()})))
 
 
+@pytest.mark.parametrize("part", list(Part))
+@pytest.mark.parametrize("start", [b"[", b'{"kty":', b'{"payload":'], ids=["lists", "keys", "maps"])
+def test_depth_is_no_defect(part: Part, start: bytes) -> None:
+    content = start * (LIMITS[part] // len(start) // 2)
+    assert examine(read_case(Bundle.of({str(part): content})))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4)
