@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from cdh.agent_client import AgentSessionSource
-from cdh.config import CdhConfig, KbcSection, NamedKbc
+from cdh.config import OFFLINE_KBC, CdhConfig, KbcSection, NamedKbc
 from cdh.errors import AgentRefusedError, ConfigurationRefusedError
+from cdh.offline import OfflineResources
 from cdh.resources import NoResources, ResourceSource
 from kbs import (
     FailoverSource,
@@ -67,9 +70,11 @@ async def open_brokers(
     """Make clients and fetchers, which ``stack`` closes. Connects nowhere.
 
     Without ``sessions`` the agent's socket is asked. Raises ``kbs.KbsError`` for an address or
-    trust anchor that cannot be used.
+    trust anchor that cannot be used, :class:`~cdh.errors.OfflineFileError` for a file.
     """
     kbc = config.kbc
+    if kbc.name == OFFLINE_KBC:
+        return Opened(await _offline(kbc, stack))
     if not kbc.url:
         log.warning("no key broker configured", hint="set kbc.url")
         return Opened(NoResources())
@@ -82,6 +87,19 @@ async def open_brokers(
     if by_address:
         by_address.setdefault(address_of(kbc.url), default)
     return Opened(KbsDirectory(default, by_address), tuple(opening.fetchers))
+
+
+async def _offline(kbc: KbcSection, stack: AsyncExitStack) -> OfflineResources:
+    paths = [Path(path) for path in kbc.offline_files]
+    resources = await asyncio.to_thread(OfflineResources.read, paths)
+    stack.callback(resources.close)
+    log.warning(
+        "secrets come from files, attestation guards none of them",
+        reason=OFFLINE_KBC,
+        resources=len(resources),
+        hint="whoever can read the guest image can read them",
+    )
+    return resources
 
 
 def _agent_sessions(config: CdhConfig, stack: AsyncExitStack) -> SessionsByUrl:

@@ -22,6 +22,12 @@ from lifecycle import SettingsError, UnixAddress
 DEFAULT_SOCKET: Final = "unix:///run/confidential-containers/cdh.sock"
 AGENT_SOCKET: Final = "unix:///run/confidential-containers/attestation-agent/attestation-agent.sock"
 CC_KBC: Final = "cc_kbc"
+OFFLINE_KBC: Final = "offline_fs_kbc"
+# The places of guest-components, kms/plugins/kbs/offline_fs.rs.
+OFFLINE_FILES: Final = (
+    "/etc/aa-offline_fs_kbc-keys.json",
+    "/etc/aa-offline_fs_kbc-resources.json",
+)
 MAX_CA_BYTES: Final = 32 * 1024  # has to fit into a launch document with everything else
 MIN_MEMORY: Final = 32 << 20  # bytes; a mount process refuses less
 MAX_REPLICAS: Final = 8
@@ -54,7 +60,7 @@ class KbcSection(Section, frozen=True):
 
     ``urls`` are further addresses of the same broker, ``named`` further brokers, ``pins`` are as
     in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``, and contents are kept for
-    ``cache_seconds``.
+    ``cache_seconds``. ``offline_files`` are read if ``name`` is ``offline_fs_kbc``.
     """
 
     name: str = CC_KBC
@@ -65,6 +71,7 @@ class KbcSection(Section, frozen=True):
     pins: tuple[str, ...] = ()
     proxy: str | None = None
     cache_seconds: float = 0.0
+    offline_files: tuple[str, ...] = OFFLINE_FILES
 
 
 class Credential(Section, frozen=True):
@@ -144,6 +151,12 @@ class CdhConfig(Section, frozen=True):
 
 
 def _check_brokers(kbc: KbcSection) -> None:
+    if kbc.name == OFFLINE_KBC and (kbc.url or kbc.urls or kbc.named):
+        raise ConfigurationRefusedError(
+            "kbc.url", f"{OFFLINE_KBC} asks no key broker", hint=f"use {CC_KBC}, or leave it out"
+        )
+    if not all(path.startswith("/") for path in kbc.offline_files):
+        raise ConfigurationRefusedError("kbc.offline_files", "not an absolute path")
     if (kbc.urls or kbc.named) and not kbc.url:
         raise ConfigurationRefusedError("kbc.url", "empty, but there are further key brokers")
     if max(len(urls) for urls in (kbc.urls, *(named.urls for named in kbc.named))) > MAX_REPLICAS:
@@ -159,11 +172,7 @@ def _check_brokers(kbc: KbcSection) -> None:
 
 def _check_absent(config: CdhConfig) -> None:
     name = config.kbc.name
-    if name == "offline_fs_kbc":
-        raise ConfigurationRefusedError(
-            "kbc.name", "offline_fs_kbc is absent in this implementation", hint=f"use {CC_KBC}"
-        )
-    if name != CC_KBC:
+    if name not in {CC_KBC, OFFLINE_KBC}:
         raise ConfigurationRefusedError("kbc.name", "unknown", hint=f"use {CC_KBC}")
     if config.credentials:
         raise ConfigurationRefusedError(
@@ -195,6 +204,10 @@ def default_config(environ: Mapping[str, str], kernel_command_line: str) -> CdhC
     if not params:
         return CdhConfig()
     name, separator, url = params.partition("::")
+    if name == OFFLINE_KBC:
+        raise ConfigurationRefusedError(
+            source, f"{OFFLINE_KBC} is accepted in a configuration file only", hint=f"use {CC_KBC}"
+        )
     if not separator or not url:
         raise ConfigurationRefusedError(
             source, "not of the form kbc::url", hint="cc_kbc::https://HOST"

@@ -7,6 +7,8 @@ what a peer sent.
     CdhError
     |- ConfigurationRefusedError   a setting names something that is absent here
     |- KbsNotConfiguredError       a resource is asked for and no key broker is configured
+    |- OfflineFileError            a file of offline_fs_kbc cannot be used
+    |- OfflineResourceError        no such resource in those files
     |- AgentError                  the attestation agent did not give a session
     |  |- AgentUnreachableError
     |  `- AgentRefusedError
@@ -27,6 +29,7 @@ what a peer sent.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 MAX_PEER_TEXT: Final = 200  # characters of somebody else's text in one of our messages
@@ -52,6 +55,26 @@ class ConfigurationRefusedError(CdhError):
     def __init__(self, key: str, problem: str, *, hint: str = "") -> None:
         self.key = key
         super().__init__(f"configuration key {bounded(key)}: {problem}", hint=hint)
+
+
+class OfflineFileError(CdhError):
+    """A file of ``offline_fs_kbc`` is there and cannot be used."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"offline resources {bounded(str(path))}: {problem}",
+            hint='expected {"repository/type/tag": "base64", ...}',
+        )
+
+
+class OfflineResourceError(CdhError):
+    """The files of ``offline_fs_kbc`` have no such resource."""
+
+    def __init__(self, resource: str) -> None:
+        super().__init__(
+            f"fetching {bounded(resource)}: not in the offline resource files",
+            hint="kbc.name is offline_fs_kbc, so no key broker is asked; see kbc.offline_files",
+        )
 
 
 class KbsNotConfiguredError(CdhError):

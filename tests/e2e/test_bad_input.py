@@ -185,7 +185,7 @@ async def test_bad_mount_points(stage: Stage) -> None:
         pytest.param("[agent\n", ["TOML"], id="not-toml"),
         pytest.param("[agent]\nsocket = 'tcp://x'\n", ["unix:///"], id="address"),
         pytest.param("[rest]\nbind = '0.0.0.0:80'\n", ["loopback"], id="bind"),
-        pytest.param("[cdh.kbc]\nname = 'offline_fs_kbc'\n", ["absent"], id="absent-part"),
+        pytest.param("[cdh.kbc]\nname = 'sample_kbc'\n", ["unknown", "cc_kbc"], id="absent-part"),
     ],
 )
 async def test_bad_configuration(tmp_path: Path, content: str | None, words: list[str]) -> None:

@@ -53,7 +53,8 @@ def test_nothing_configured_is_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('kbc.name = "offline_fs_kbc"', "kbc.name"),
+        ('kbc.name = "offline_fs_kbc"\nkbc.url = "https://k"', "kbc.url"),
+        ('kbc.name = "offline_fs_kbc"\nkbc.offline_files = ["x"]', "kbc.offline_files"),
         ('kbc.name = "sample_kbc"', "kbc.name"),
         ('credentials = [{resource_uri = "kbs:///a/b/c", path = "/x"}]', "credentials"),
         ('image.work_dir = "/x"', "image.work_dir"),

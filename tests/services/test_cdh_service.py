@@ -297,7 +297,7 @@ async def test_the_program_serves_and_stops_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('kbc.name = "offline_fs_kbc"', b"kbc.name: offline_fs_kbc is absent"),
+        ('kbc.name = "sample_kbc"', b"kbc.name: unknown"),
         ("nonsense = 1", b"nonsense"),
         ("[", b"not valid TOML"),
         ('log.level = "loud"', b"log level"),
