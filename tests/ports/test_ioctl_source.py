@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mocktee.guest_device import (
     HOST_ERROR,
@@ -24,10 +27,12 @@ from tdx.errors import (
     GuestDeviceError,
     QgsProtocolError,
     QuoteFormatError,
+    TdxError,
 )
 from tdx.guest_device import DeviceAbi, LinuxGuestDevice
 from tdx.ioctl_source import IoctlQuoteSource
 from tdx.report_data import ReportData
+from tests.ports.fake_guest_device import FakeGuestDevice
 
 PKI = MockPki.create()
 NODE = Path(os.devnull)
@@ -99,3 +104,37 @@ def test_a_kernel_of_another_abi_only_says_no(device: MockGuestDevice) -> None:
         source = IoctlQuoteSource(LinuxGuestDevice(NODE, abi, ioctl=device.ioctl))
         with pytest.raises(GuestDeviceError, match="ENOTTY"):
             source.take(DATA)
+
+
+@dataclass
+class Host:
+    """A device whose host writes whatever it likes over the buffer."""
+
+    abi: DeviceAbi
+    written: bytes
+    at: int
+
+    def describe(self) -> str:
+        return "/fake/tdx_guest"
+
+    def td_report(self, report_data: bytes) -> bytes:
+        return FakeGuestDevice().td_report(report_data)
+
+    def extend_rtmr(self, rtmr: int, digest: bytes) -> None:
+        raise AssertionError("nobody asked for that")
+
+    def get_quote(self, buffer: bytearray) -> None:
+        end = min(len(buffer), self.at + len(self.written))
+        buffer[self.at : end] = self.written[: end - self.at]
+
+
+@given(
+    st.sampled_from(QUOTE_ABIS),
+    st.binary(max_size=120),
+    st.sampled_from([0, 8, 16, 20, 24, 28, 44, 16380]),
+)
+def test_whatever_the_host_writes_only_our_errors_come_of_it(
+    abi: DeviceAbi, written: bytes, at: int
+) -> None:
+    with pytest.raises(TdxError):
+        IoctlQuoteSource(Host(abi, written, at)).take(DATA)
