@@ -141,6 +141,8 @@ def _replay_text(
     for line in compared:
         agrees = line["agrees"]
         mark = marks[agrees if isinstance(agrees, bool) else None]
+        if agrees is False and not line["events"]:
+            mark += ": the log has no event of it"
         ends.append([str(line["register"]), str(line["value"]), mark])
     parts = [
         rows(["#", "REGISTER", "VALUE AFTER", "EVENT"], steps) if steps else "no events",

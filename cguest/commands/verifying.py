@@ -95,13 +95,13 @@ def _policy(args: argparse.Namespace) -> Policy:
     )
 
 
-def _event_log(file: EvidenceFile, path: Path | None) -> bytes | None:
-    if path is None:
-        return file.event_log
-    log = recognise(read_file(path, MAX_FILE_BYTES)).event_log
-    if log is None:
-        raise CommandError(f"reading {path}: no event log")
-    return log
+def _expected(args: argparse.Namespace, file: EvidenceFile) -> Expectations:
+    log = file
+    if args.event_log is not None:
+        log = recognise(read_file(args.event_log, MAX_FILE_BYTES))
+        if log.event_log is None and log.agent_log is None:
+            raise CommandError(f"reading {args.event_log}: no event log")
+    return Expectations(args.report_data, args.mr_config_id, log.event_log, log.agent_log)
 
 
 def verdict_data(verdict: Verdict, now: datetime) -> dict[str, Value]:
@@ -143,7 +143,7 @@ async def verify(args: argparse.Namespace, _targets: Targets) -> Outcome:
         parse_root(read_file(args.root, MAX_ROOT_BYTES)),
         parse_collateral(read_file(args.collateral, MAX_COLLATERAL_BYTES)),
     )
-    expected = Expectations(args.report_data, args.mr_config_id, _event_log(file, args.event_log))
+    expected = _expected(args, file)
     now = args.at or datetime.now(UTC)
     verdict = await asyncio.to_thread(
         verify_quote, quote, trust, now=now, policy=_policy(args), expected=expected

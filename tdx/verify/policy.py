@@ -41,7 +41,8 @@ class Expectations:
 
     report_data: ReportData | None = None
     mr_config_id: bytes | None = None
-    event_log: bytes | None = field(default=None, repr=False)  # TCG2, with its first record
+    event_log: bytes | None = field(default=None, repr=False)  # TCG2 records
+    agent_log: str | None = field(default=None, repr=False)  # the agent's text form, for RTMR3
 
     def __post_init__(self) -> None:
         if self.mr_config_id is not None and len(self.mr_config_id) != REGISTER_BYTES:

@@ -98,6 +98,8 @@ def test_an_extended_register_without_an_event_differs(
     assert main(["-o", "json", "eventlog", "replay", file]) == Exit.REFUSED
     registers = json.loads(capsys.readouterr().out)["registers"]
     assert [r["agrees"] for r in registers] == [True, True, True, False]
+    assert main(["eventlog", "replay", file]) == Exit.REFUSED
+    assert "DIFFERS: the log has no event of it" in capsys.readouterr().out
 
 
 def test_the_agents_text_log_speaks_of_rtmr3_only(

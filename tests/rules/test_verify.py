@@ -14,6 +14,7 @@ from mocktee.pki import MockPki
 from mocktee.platform import Platform
 from mocktee.quotes import build_quote_v4, build_quote_v5
 from mocktee.td import DEBUG, SEPT_VE_DISABLE, TdState
+from tdx.aael import parse_text_log
 from tdx.quote import parse_quote
 from tdx.report_data import ReportData
 from tdx.verify import (
@@ -231,6 +232,8 @@ def test_advisories_are_reported_and_can_be_rejected() -> None:
         pytest.param(Expectations(mr_config_id=bytes(48)), CheckName.MR_CONFIG_ID,
                      f"got {CONFIG.hex()}", id="MRCONFIGID"),
         pytest.param(Expectations(event_log=b"x"), CheckName.EVENT_LOG, "event log", id="no log"),
+        pytest.param(Expectations(agent_log="INIT sha384/00\na b c"), CheckName.EVENT_LOG, "RTMR3",
+                     id="text log"),
         pytest.param(Expectations(event_log=TdState.booted().boot_log.encode()[:65]),
                      CheckName.EVENT_LOG, "RTMR0, RTMR1, RTMR2", id="empty log"),
     ],
@@ -253,6 +256,21 @@ def test_an_extension_behind_the_log_is_seen() -> None:
     log = td.boot_log.data_file()
     verdict = judged(build_quote_v4(PKI, DATA, td), expected=Expectations(event_log=log))
     assert "RTMR3" in verdict.check(CheckName.EVENT_LOG).reason
+
+
+def test_the_older_text_form_is_replayed_with_the_boot_log() -> None:
+    text = f"INIT sha384/{'00' * 48}\nexample.com pull image\n"
+    td = TdState.booted()
+    for line in parse_text_log(text).lines:
+        td.extend(3, line.digest)
+    quote = build_quote_v4(PKI, DATA, td)
+    expected = Expectations(event_log=td.boot_log.data_file(), agent_log=text)
+    check = judged(quote, expected=expected).check(CheckName.EVENT_LOG)
+    assert (check.state, check.reason) == (
+        State.PASSED, "the replay gives RTMR0, RTMR1, RTMR2, RTMR3",
+    )  # fmt: skip
+    check = judged(quote, expected=Expectations(agent_log=text)).check(CheckName.EVENT_LOG)
+    assert (check.state, check.reason) == (State.PASSED, "the replay gives RTMR3")
 
 
 def test_a_register_outside_the_policy() -> None:
