@@ -22,7 +22,7 @@ from ttrpc import Client, StatusError
 
 TOKEN_KIND: Final = "kbs"  # noqa: S105 - a kind
 # How errors of the ``kbs`` package quote the KBS's answer.
-_KBS_WORDS: Final = re.compile(r"\(KBS: ([A-Za-z]+)(?: '([^']*)')?\)")
+_KBS_WORDS: Final = re.compile(r"""\(KBS: ([A-Za-z]+)(?: (['"])(.*?)\2)?\)""")
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ def answer_of(error: StatusError, resource: str = "") -> bytes:
     words = _KBS_WORDS.search(error.message)
     answer: dict[str, object] = {"message": error.message, "resource": resource}
     if words is not None:
-        answer |= {"outcome": "refused", "type": words[1], "detail": words[2] or ""}
+        answer |= {"outcome": "refused", "type": words[1], "detail": words[3] or ""}
     else:
         answer["outcome"] = "refused" if error.refused else "evidence"
     return msgspec.json.encode(answer)
