@@ -1,7 +1,7 @@
 """The TDX interfaces of the guest: quotes, measurement registers, event logs.
 
-Gets and parses; whether a quote or log is to be trusted is decided by a verifier elsewhere.
-``tsm.py`` is the port to the kernel, everything else is built on it or free of I/O.
+Gets, parses and describes. Whether a quote is to be trusted is decided in ``tdx.verify``, which no
+daemon of the guest imports.
 """
 
 from __future__ import annotations
