@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mocktee.certs import write_private
+from mocktee.kbs.encoding import Json
 from mocktee.kbs.errors import MalformedError
-from mocktee.kbs.jws import VerifyingKey, parse_signed, sign_claims
+from mocktee.kbs.jws import SignedObject, VerifyingKey, parse_signed, sign_claims
 
 TOKEN_FILE: Final = "admin-token"
 ROLE: Final = "admin"
@@ -66,26 +67,45 @@ class AdminAuthority:
         write_private(path, self.token.encode())
         return path
 
-    def check(self, authorization: str | None) -> None:
-        """Judge an Authorization header. Raises ``ValueError`` with Trustee's kind of cause."""
+    def check(self, authorization: str | None, path: str) -> None:
+        """Judge an Authorization header. Raises ``ValueError`` with Trustee's text of the cause."""
         if not self._open_to_all:
-            self.check_token(authorization)
+            self.check_token(authorization, path)
 
-    def check_token(self, authorization: str | None) -> None:
+    def check_token(self, authorization: str | None, path: str) -> None:
         """The same where nothing is open to all."""
         if authorization is None or not authorization.lower().startswith(_SCHEME):
-            raise MalformedError("No bearer token")
-        parsed = parse_signed(authorization[len(_SCHEME) :].strip())
-        for key in self._keys:
-            try:
-                parsed.verify(key)
-            except ValueError:
-                continue
-            break
-        else:
-            raise MalformedError("Cannot verify token with any of the issuers")
+            raise MalformedError("Failed to parse HTTP Auth Bearer header")
+        claims = self._verified_claims(authorization[len(_SCHEME) :].strip())
+        if claims is None:
+            raise MalformedError("Admin access denied: Cannot verify token with any of the issuers")
+        if not self._needs_role:
+            return
+        role = claims.get("role")
+        if not isinstance(role, str):
+            raise MalformedError(
+                "Admin access denied: Failed to parse claims from token: "
+                'AdminAccessDenied { reason: "Missing required `role` claim in JWT" }'
+            )
+        if role != ROLE:
+            raise MalformedError(
+                f"Admin access denied: Role {role[:64]} not allowed for path {path}"
+            )
+
+    def _verified_claims(self, token: str) -> dict[str, Json] | None:
+        try:
+            parsed = parse_signed(token)
+        except ValueError:
+            return None
         expiry = parsed.claims.get("exp")
         if not isinstance(expiry, int) or expiry + LEEWAY < self._clock():
-            raise MalformedError("token is expired or has no `exp` claim")
-        if self._needs_role and parsed.claims.get("role") != ROLE:
-            raise MalformedError("Missing required `role` claim in JWT")
+            return None
+        return parsed.claims if any(_verifies(parsed, key) for key in self._keys) else None
+
+
+def _verifies(parsed: SignedObject, key: VerifyingKey) -> bool:
+    try:
+        parsed.verify(key)
+    except ValueError:
+        return False
+    return True

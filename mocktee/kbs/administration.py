@@ -70,7 +70,7 @@ class Administration:
             raise FrameworkRefusedError(405)
         if not self.era.reference_values:
             text = b64u_encode(self.policies.resource_policy.encode())
-            return web.Response(text=text, content_type="text/xml")
+            return web.Response(body=text.encode(), content_type="text/xml")
         return _json(_RESOURCE_POLICY_IDS)
 
     async def set_attestation_policy(self, request: web.Request) -> web.Response:
@@ -113,19 +113,19 @@ class Administration:
     def check_control(self, request: web.Request) -> None:
         """Refuse a call of the mock's own control interface without the admin token."""
         try:
-            self.authority.check_token(request.headers.get("Authorization"))
+            self.authority.check_token(request.headers.get("Authorization"), request.path)
         except ValueError as error:
             raise AdminRefusedError("mock", str(error)) from error
 
     def _check(self, request: web.Request, endpoint: str) -> None:
         try:
-            self.authority.check(request.headers.get("Authorization"))
+            self.authority.check(request.headers.get("Authorization"), request.path)
         except ValueError as error:
             raise AdminRefusedError(endpoint, str(error)) from error
 
     def _check_plugin(self, request: web.Request) -> None:
         try:
-            self.authority.check(request.headers.get("Authorization"))
+            self.authority.check(request.headers.get("Authorization"), request.path)
         except ValueError as error:
             raise PluginAdminRefusedError(str(error)) from error
 

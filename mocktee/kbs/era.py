@@ -82,6 +82,16 @@ class Era:
         return self.wording is not Wording.PER_CALL
 
     @property
+    def undefined_denies(self) -> bool:
+        """Whether an undefined ``allow`` denies; otherwise it is an error of the policy engine."""
+        return self.wording is Wording.HEAD
+
+    @property
+    def full_claims(self) -> bool:
+        """Whether tokens have all claims of today: issuer, zeros, details of TEE sample."""
+        return self.wording is Wording.HEAD
+
+    @property
     def requirement(self) -> str:
         """The requirement on versions, in the words of the refusal."""
         return f"{'<=' if self.lower_accepted else '='}{self.protocol}"

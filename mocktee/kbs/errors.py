@@ -253,9 +253,7 @@ class AdminRefusedError(ProblemError):
     variant = "AdminAuthAccess"
 
     def __init__(self, endpoint: str, cause: str) -> None:
-        super().__init__(
-            f"admin access denied for endpoint {endpoint}: Admin access denied: {cause}"
-        )
+        super().__init__(f"admin access denied for endpoint {endpoint}: {cause}")
         self.cause = cause
 
 
@@ -265,9 +263,7 @@ class PluginAdminRefusedError(ProblemError):
     variant = "AdminAuthInitialization"
 
     def __init__(self, cause: str) -> None:
-        super().__init__(
-            f"failed to initialize [admin] configuration: Admin access denied: {cause}"
-        )
+        super().__init__(f"failed to initialize [admin] configuration: {cause}")
         self.cause = cause
 
 
@@ -276,5 +272,12 @@ class ReferenceValueError(ProblemError):
 
     variant = "RvpsError"
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(f"RVPS configuration failed: {cause}")
+    def __init__(self, cause: str, reason: str = "") -> None:
+        super().__init__(f"RVPS configuration failed: {cause}", reason)
+
+
+class RegistrationError(ReferenceValueError):
+    """A registration whose cause Trustee keeps to its log."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Failed to register reference value: register reference value", reason)

@@ -7,11 +7,13 @@ import tomllib
 from dataclasses import dataclass
 from typing import Final
 
-from mocktee.kbs.encoding import Json
+from mocktee.kbs.encoding import Json, parse_json
 from mocktee.kbs.errors import EvidenceRefusedError
 from mocktee.kbs.messages import InitData
 
 _ALGORITHMS: Final = frozenset({"sha256", "sha384", "sha512"})
+_POLICY: Final = "policy.rego"
+_POLICY_DATA: Final = "policy_data := {"
 _PARSED_MEMBERS: Final = ("aa.toml", "cdh.toml")
 
 
@@ -41,9 +43,24 @@ def digest_init_data(init_data: InitData) -> InitDataDigest:
     data = document.get("data")
     if not isinstance(data, dict):
         raise EvidenceRefusedError("init-data: table data is missing")
-    claims = {name: _claim(name, text) for name, text in data.items() if name != "policy.rego"}
+    claims = {name: _claim(name, text) for name, text in data.items()}
+    policy_claims = _policy_claims(claims.get(_POLICY))
+    if policy_claims is not None:
+        del claims[_POLICY]
+        claims["agent_policy_claims"] = policy_claims
     digest = hashlib.new(algorithm, init_data.body.encode()).digest()
     return InitDataDigest(digest, claims)
+
+
+def _policy_claims(policy: Json) -> Json:
+    """Return the JSON after ``policy_data :=``, the last thing in a policy; ``None`` without it."""
+    if not isinstance(policy, str):
+        return None
+    _, found, rest = policy.partition(_POLICY_DATA)
+    try:
+        return parse_json(b"{" + rest.encode()) if found else None
+    except ValueError:
+        return None
 
 
 def _claim(name: str, text: object) -> Json:

@@ -2,7 +2,7 @@
 
 Resource policy: rule ``data.policy.allow``; ``data`` is ``{"plugin", "resource-path", "query"}``
 or what the era has instead, and ``input`` the claims of the token. Anything but the value true
-denies.
+denies, or is an error where the era says so.
 
 Attestation policy: rule ``data.policy.trust_claims``; ``data`` is ``{"reference": {name: values}}``
 and ``input`` the verifier's claims. Trustee's own texts get at reference values with an extension
@@ -60,11 +60,10 @@ class PolicyBook:
         """Return whether a guest with these claims may read this resource."""
         data = policy_data(self._era.policy_data, segments, query)
         allowed = self._resource.evaluate(data, claims)
-        if self._era.denials:
-            return allowed is True
-        if not isinstance(allowed, bool):
+        if not isinstance(allowed, bool) and not self._era.undefined_denies:
             raise PolicyEngineError('Policy Engine output must contain "allow" boolean value')
-        return True  # trustee src/api/src/http/resource.rs at v0.8.0 drops the verdict
+        # trustee src/api/src/http/resource.rs at v0.8.0 drops the verdict
+        return allowed is True or not self._era.denials
 
     def appraise(self, claims: Mapping[str, Json]) -> dict[str, Json]:
         """Return the trust vector for these claims. Raises ``PolicyEngineError``."""

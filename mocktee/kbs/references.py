@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mocktee.kbs.encoding import Json, b64_decode, parse_object
-from mocktee.kbs.errors import ReferenceValueError
+from mocktee.kbs.errors import RegistrationError
 from mocktee.kbs.quote import BODY_FIELDS
 
 TCB_STATUS: Final = "tcb_status"
@@ -34,7 +34,7 @@ class ReferenceValues:
         self._single: set[str] = set()
 
     def register(self, values: Mapping[str, Sequence[Good]]) -> None:
-        """Replace the good values of some names, or of none: raises :class:`ReferenceValueError`.
+        """Replace the good values of some names, or of none: raises :class:`RegistrationError`.
 
         Values are hex, but for ``tcb_status``. An empty sequence ends the comparison of its name.
         """
@@ -68,7 +68,7 @@ class ReferenceValues:
 
 
 def parse_registration(body: bytes) -> dict[str, Json]:
-    """Parse the body of POST /reference-value. Raises :class:`ReferenceValueError`.
+    """Parse the body of POST /reference-value. Raises :class:`RegistrationError`.
 
     The payload is **standard** base64 of a map from names to one value or a list of them.
     """
@@ -79,16 +79,16 @@ def parse_registration(body: bytes) -> dict[str, Json]:
             raise ValueError("type is not sample, or payload is missing")
         values = parse_object(b64_decode(payload))
     except ValueError as error:
-        raise ReferenceValueError(f"Failed to register reference value: {error}") from error
+        raise RegistrationError(str(error)) from error
     return values
 
 
 def _normal(name: str, values: Sequence[Good]) -> tuple[Good, ...]:
     if name not in COMPARABLE:
         known = ", ".join(sorted(COMPARABLE))
-        raise ReferenceValueError(f"{name[:64]!r} is not compared; names are {known}")
+        raise RegistrationError(f"{name[:64]!r} is not compared; names are {known}")
     if len(values) > MAX_VALUES:
-        raise ReferenceValueError(f"{name} has more than {MAX_VALUES} values")
+        raise RegistrationError(f"{name} has more than {MAX_VALUES} values")
     if name in APPRAISED or name == TCB_STATUS:
         return tuple(values)
     return tuple(str(value).lower() for value in values)
@@ -99,5 +99,5 @@ def _good(name: str, value: Json) -> list[Good]:
     allowed: tuple[type, ...] = (str, int) if name in APPRAISED else (str,)
     good = [item for item in items if isinstance(item, allowed) and isinstance(item, str | int)]
     if len(good) != len(items):
-        raise ReferenceValueError(f"Failed to register reference value: {name[:64]} is not text")
+        raise RegistrationError(f"{name[:64]} is not text")
     return good

@@ -85,8 +85,8 @@ def _add_protocol(router: web.UrlDispatcher, parts: Parts) -> None:
                 return await administration.put_resource(request, segments)
             case "DELETE" if parts.era.deletes:
                 return await administration.delete_resource(request, segments)
-            case _ if not parts.era.plugins:
-                raise FrameworkRefusedError(405)
+            case _ if not parts.era.deletes:
+                raise FrameworkRefusedError(405)  # only GET and POST had routes
             case _:
                 return await protocol.unsupported(request, segments)
 

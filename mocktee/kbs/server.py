@@ -88,7 +88,11 @@ class MockKbs:
             needs_role=self.era.admin_role,
             open_to_all=options.admin_open_to_all,
         )
-        self._verifier = Verifier(QuoteAuthenticator(pki, options.clock), self.references)
+        self._verifier = Verifier(
+            QuoteAuthenticator(pki, options.clock),
+            self.references,
+            full_claims=self.era.full_claims,
+        )
         self._state = state
         self._runner: web.AppRunner | None = None
         self.tls: LocalTls | None = None
@@ -171,7 +175,7 @@ class MockKbs:
                 life_seconds=options.token_seconds,
                 clock=options.clock,
                 submodule=self.era.submodule,
-                identifiers=self.era.reference_values,
+                full_claims=self.era.full_claims,
                 identity=options.identity,
             )
         if options.identity is not None:

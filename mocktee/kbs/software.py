@@ -31,10 +31,10 @@ class DeviceVerdict:
     trust_vector: dict[str, Json] = field(default_factory=dict)
 
 
-def verify_sample(attestation: Attestation) -> tuple[dict[str, Json], str]:
+def verify_sample(attestation: Attestation, *, full_claims: bool) -> tuple[dict[str, Json], str]:
     """Return claims and report data of TEE ``sample``. Raises :class:`EvidenceRefusedError`."""
     svn, report_data = _judge(attestation.primary_evidence, SAMPLE, expected_digest(attestation))
-    return sample_claims(svn), report_data
+    return sample_claims(svn, full=full_claims), report_data
 
 
 def verify_devices(attestation: Attestation) -> tuple[DeviceVerdict, ...]:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mocktee.kbs.encoding import Json, b64u_encode
 from mocktee.kbs.jws import VerifyingKey, sign_claims
 from mocktee.kbs.signer import SignerIdentity
+from mocktee.kbs.software import DeviceVerdict
 from mocktee.kbs.verifier import Verdict
 
 PROFILE: Final = "tag:github.com,2024:confidential-containers/Trustee"
@@ -48,13 +49,13 @@ class TokenSigner:
         life_seconds: int,
         clock: Callable[[], float],
         submodule: str = "cpu0",
-        identifiers: bool = True,
+        full_claims: bool = True,
         identity: SignerIdentity | None = None,
     ) -> None:
         self.life_seconds = life_seconds
         self._clock = clock
         self._submodule = submodule
-        self._identifiers = identifiers
+        self._full_claims = full_claims
         self._key = ec.generate_private_key(ec.SECP256R1()) if identity is None else identity.key
         self.public_key = self._key.public_key()
         numbers = self.public_key.public_numbers()
@@ -76,25 +77,26 @@ class TokenSigner:
         now = int(self._clock())
         if expired:
             now -= self.life_seconds + BACKDATE
-        primary = _submodule(trust_vector, annotated_evidence(verdict))
-        if self._identifiers:
+        evidence = annotated_evidence(verdict)
+        if self._full_claims:
+            primary = _submodule(trust_vector, evidence)
             primary["ear.trustee.identifiers"] = {"validated": {}}
+        else:  # v0.11 to v0.13: no zeros in the vector, and init-data even where there is none
+            set_claims = {name: value for name, value in trust_vector.items() if value}
+            nothing: dict[str, Json] = {"init_data": "", "init_data_claims": None}
+            primary = _submodule(set_claims, nothing | evidence)
         submodules: dict[str, Json] = {self._submodule: primary}
         for index, device in enumerate(verdict.devices):
-            evidence: dict[str, Json] = {
-                device.tee: device.claims,
-                "report_data": device.report_data,
-                "runtime_data_claims": device.runtime_data,
-            }
-            submodules[f"{device.device_class}{index}"] = _submodule(device.trust_vector, evidence)
+            submodules[f"{device.device_class}{index}"] = _device_submodule(device)
         claims: dict[str, Json] = {
             "eat_profile": PROFILE,
             "iat": now,
             "exp": now + self.life_seconds,
-            "iss": ISSUER,
             "ear.verifier-id": _VERIFIER_ID,
             "submods": submodules,
         }
+        if self._full_claims:
+            claims["iss"] = ISSUER
         return sign_claims(self._header, claims, self._key)
 
 
@@ -105,6 +107,15 @@ def _submodule(trust_vector: Mapping[str, Json], evidence: dict[str, Json]) -> d
         "ear.appraisal-policy-id": "default",
         _EVIDENCE: evidence,
     }
+
+
+def _device_submodule(device: DeviceVerdict) -> dict[str, Json]:
+    evidence: dict[str, Json] = {
+        device.tee: device.claims,
+        "report_data": device.report_data,
+        "runtime_data_claims": device.runtime_data,
+    }
+    return _submodule(device.trust_vector, evidence)
 
 
 def annotated_evidence(verdict: Verdict) -> dict[str, Json]:

@@ -50,9 +50,16 @@ class _TdxEvidence:
 class Verifier:
     """Judges evidence of the TEEs ``tdx`` and ``sample``, and of the device ``sampledevice``."""
 
-    def __init__(self, authenticator: QuoteAuthenticator, references: ReferenceValues) -> None:
+    def __init__(
+        self,
+        authenticator: QuoteAuthenticator,
+        references: ReferenceValues,
+        *,
+        full_claims: bool = True,
+    ) -> None:
         self._authenticator = authenticator
         self._references = references
+        self._full_claims = full_claims
 
     def verify(self, tee: str, attestation: Attestation) -> Verdict:
         """Return the verdict, or raise :class:`EvidenceRefusedError` with the reason."""
@@ -62,7 +69,7 @@ class Verifier:
             case "tdx":
                 verdict = self._verify_tdx(attestation, digest)
             case "sample":
-                verdict = _verify_sample(attestation, digest)
+                verdict = _verify_sample(attestation, digest, full_claims=self._full_claims)
             case _:
                 raise EvidenceRefusedError("this verifier knows the TEEs tdx and sample only")
         return replace(verdict, devices=verify_devices(attestation))
@@ -123,8 +130,10 @@ def _binary(evidence: dict[str, Json], name: str) -> bytes:
         raise EvidenceRefusedError(f"evidence: member {name} is {error}") from error
 
 
-def _verify_sample(attestation: Attestation, init_data: InitDataDigest | None) -> Verdict:
-    claims, report_data = verify_sample(attestation)
+def _verify_sample(
+    attestation: Attestation, init_data: InitDataDigest | None, *, full_claims: bool
+) -> Verdict:
+    claims, report_data = verify_sample(attestation, full_claims=full_claims)
     return Verdict(
         tee=SAMPLE,
         claims=claims,

@@ -370,7 +370,7 @@ async def test_forms_of_the_token(tmp_path: Path, era: str) -> None:
             assert runtime_data == {"nonce": p.guest.nonce, "tee-pubkey": p.guest.jwk()}
             assert claims["tee"] == "sample"
         assert claims["tcb-status"]["sample.svn"] == "1"
-        assert claims["tcb-status"]["sample.platform_version.major"] == 1
+        assert claims["tcb-status"]["report_data"]
     else:
         assert header["alg"] == "ES256"
         assert list(claims["submods"]) == ["cpu0" if era == "head" else "cpu"]

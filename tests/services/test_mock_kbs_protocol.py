@@ -280,7 +280,10 @@ async def test_initdata_of_this_td(guest: Guest) -> None:
     answer = await guest.attest(init_data={"format": "toml", "body": INITDATA})
     assert answer.status == 200, answer.body
     evidence = guest.claims()["submods"]["cpu0"]["ear.veraison.annotated-evidence"]
-    assert evidence["init_data_claims"] == {"aa.toml": {"a": 1}}
+    assert evidence["init_data_claims"] == {
+        "aa.toml": {"a": 1},
+        "policy.rego": "package agent_policy",
+    }
     assert evidence["init_data"] == digest.ljust(48, b"\0").hex()
 
 
