@@ -117,7 +117,7 @@ async def test_attested_and_served_over_tls(
     assert kbs.counters.attest_accepted == kbs.counters.quotes_seen == 1
 
 
-@pytest.mark.parametrize("algorithm", sorted(set(TeeKeyAlgorithm) - {TeeKeyAlgorithm.RSA1_5}))
+@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
 async def test_every_kind_of_key(
     kbs: MockKbs, attester: TdxAttester, algorithm: TeeKeyAlgorithm
 ) -> None:
