@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -76,3 +77,38 @@ def test_a_bad_message_ends_the_handshake(
     for call in ORDER:
         with pytest.raises(HandshakeOrderError):
             STEPS[call](handshake)
+
+
+def challenged() -> Handshake:
+    handshake = Handshake("tdx", KEY)
+    handshake.open()
+    handshake.accept_challenge(CHALLENGE)
+    return handshake
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60))
+def test_the_device_text_is_hashed_and_sent_as_it_is(text: str) -> None:
+    handshake = challenged()
+    digest = handshake.add_devices(text)
+    challenge = Challenge("bm9uY2U=", HashAlgorithm.SHA384)
+    assert digest == RCAR_0_4_0.runtime_digest(challenge, KEY.public_jwk(), text)
+    sent = json.loads(handshake.answer({"quote": "QQ=="}))["tee-evidence"]
+    assert sent["additional_evidence"] == text
+
+
+def test_the_digest_of_devices_is_not_that_of_the_tee() -> None:
+    handshake = challenged()
+    bound = {"nonce": "bm9uY2U=", "tee-pubkey": KEY.public_jwk()}
+    text = json.dumps(bound, sort_keys=True, separators=(",", ":"))
+    assert handshake.device_digest() == hashlib.sha384(text.encode()).digest()
+    assert handshake.device_digest() != handshake.add_devices("")
+
+
+def test_devices_come_between_challenge_and_answer() -> None:
+    early, late = Handshake("tdx", KEY), challenged()
+    late.answer({"quote": "QQ=="})
+    for handshake in (early, late):
+        with pytest.raises(HandshakeOrderError, match="add_devices"):
+            handshake.add_devices("")
+        with pytest.raises(HandshakeOrderError, match="device_digest"):
+            handshake.device_digest()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -13,6 +15,7 @@ from kbs import (
     AttestationRefusedError,
     KbsClient,
     KbsRefusedError,
+    KbsTimeoutError,
     ProtocolVersion,
     ResourceFetcher,
     SessionKeeper,
@@ -225,3 +228,56 @@ async def test_the_cookie_of_one_kbs_is_not_shown_to_another() -> None:
             assert (await fetching.resource(URI, session)).reveal() == b"the secret"
             assert second.cookies_seen == [None]
             assert "kbs-session-id" not in repr(session)
+
+
+class Interrupted(Sample):
+    """Fails or hangs at one of its three calls, once."""
+
+    def __init__(self, step: str, error: type[BaseException]) -> None:
+        super().__init__(device=True)
+        self._step: str | None = step
+        self._error = error
+
+    def _reach(self, step: str) -> None:
+        if self._step == step:
+            self._step = None
+            raise self._error
+
+    async def tee(self) -> str:
+        self._reach("tee")
+        return await super().tee()
+
+    async def device_evidence(self, device_digest: bytes) -> str:
+        self._reach("device_evidence")
+        return await super().device_evidence(device_digest)
+
+    async def evidence(self, runtime_digest: bytes) -> Mapping[str, object]:
+        self._reach("evidence")
+        return await super().evidence(runtime_digest)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, asyncio.CancelledError])
+@pytest.mark.parametrize("step", ["tee", "device_evidence", "evidence"])
+async def test_an_interrupted_negotiation_leaves_nothing_behind(
+    step: str, error: type[BaseException]
+) -> None:
+    attester = Interrupted(step, error)
+    for name in ("0.4.0", "0.2.0"):
+        async with serving(ERAS[name]) as kbs, client_of(kbs.url) as client:
+            with suppress(error):
+                await client.handshake(attester)
+            if attester.digests == []:
+                assert client.protocol_version == ""
+            session = await client.handshake(attester)
+            assert client.protocol_version == name
+            assert (await client.resource(URI, session)).reveal() == b"the secret"
+
+
+async def test_all_versions_together_keep_to_the_deadline() -> None:
+    attester = Sample()
+    async with serving(ERAS["0.1.0 early"]) as kbs, client_of(kbs.url) as client:
+        now = asyncio.get_running_loop().time()
+        with pytest.raises(KbsTimeoutError):
+            await client.handshake(attester, deadline=now)
+        assert attester.digests == []
+        assert client.protocol_version == ""

@@ -206,6 +206,8 @@ def test_recorded_tokens(shared_vectors: Path) -> None:
     folder = shared_vectors / "kbs/tokens"
     token = (folder / "test-provider-es256.jwt").read_text().strip()
     assert token_grant(token).expires_at == 2006149618
+    simple = (folder / "simple-rs384.jwt").read_text().strip()
+    assert token_grant(simple).expires_at == 1701672965
     for case in json.loads((folder / "ear-tokens.json").read_text())["cases"]:
         grant = token_grant(case["token"])
         assert (grant.expires_at is None) == (case["name"] == "ear-no-exp")
