@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from explain import Bundle, Code, Finding, examine, parse_reference_values, read_case
 from explain.answer import explain_answer, parse_answer
@@ -384,3 +385,11 @@ def test_an_outage_is_no_refusal(outcome: str, code: Code) -> None:
     answer = parse_answer(json.dumps({"outcome": outcome, "message": "m"}).encode())
     (found,) = explain_answer(answer)
     assert (found.code, found.severity, found.got) == (code, "outage", "m")
+
+
+def test_a_root_that_did_not_sign_itself_is_not_given_to_the_verifier() -> None:
+    guest = Guest()
+    intermediate = guest.pki.certificates["platform-ca"].public_bytes(Encoding.PEM)
+    found = explained(guest.parts(trusted_root=intermediate))
+    assert "signed by itself" in found[Code.PART_UNUSABLE].found
+    assert Code.ROOT_UNKNOWN in found
