@@ -19,7 +19,14 @@ from aiohttp import web
 from msgspec import structs
 
 from agent.compose import open_agent
-from agent.config import AgentConfig, CocoAsConfig, KbsConfig, TeeConfig, TokenConfigs
+from agent.config import (
+    AgentConfig,
+    CocoAsConfig,
+    KbsConfig,
+    QuoteSourceName,
+    TeeConfig,
+    TokenConfigs,
+)
 from agent.devices import DeviceName
 from agent.errors import TeeAbsentError
 from cguestd.local_backends import LocalAttestation
@@ -146,12 +153,21 @@ async def test_sample_is_not_used_unless_allowed(tmp_path: Path, kbs: OlderKbs) 
             pytest.fail("opened")
 
 
-async def test_sample_is_not_used_for_a_tee_that_fails(tmp_path: Path, kbs: OlderKbs) -> None:
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"report_path": "/proc/version/report"}, "ENOTDIR"),
+        ({"quote_source": QuoteSourceName.CONFIGFS}, "ENOENT"),
+        ({"qgs_address": "vsock:2:4050"}, "no TDX guest device"),
+    ],
+    ids=["failing", "configured to be configfs", "configured to be a QGS"],
+)
+async def test_sample_is_not_used_for_a_tee_that_is_there_or_meant(
+    tmp_path: Path, kbs: OlderKbs, changes: dict[str, Any], problem: str
+) -> None:
     config = config_at(tmp_path, kbs)
-    (tmp_path / "file").touch()
-    broken = structs.replace(config.tee, report_path=str(tmp_path / "file" / "report"))
-    with pytest.raises(TeeAbsentError, match="ENOTDIR"):
-        async with open_agent(structs.replace(config, tee=broken)):
+    with pytest.raises(TeeAbsentError, match=problem):
+        async with open_agent(structs.replace(config, tee=structs.replace(config.tee, **changes))):
             pytest.fail("opened")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from agent.attestation import AttestationAgent, MeasurementSettings
 from agent.devices import DeviceName, open_devices
+from agent.devices.sample_device import SampleDevice
 from agent.kbs_evidence import AgentEvidence
 from agent.sample import SampleAttester
 from kbs import (
@@ -38,6 +39,7 @@ from mocktee.pki import MockPki
 from mocktee.td import TdState
 from tests.services.kbs_client_parts import ONCE, PATIENT, URI
 from tests.services.test_kbs_client_on_mock import TdxAttester
+from tests.wire.kbs_sealing import unb64u
 
 PKI = MockPki.create()
 SECRET = b"the secret of every era"
@@ -155,6 +157,22 @@ async def test_a_sample_device_travels_where_there_is_a_place_for_it(
     async with serving(tmp_path, era) as kbs, client_of(kbs) as client:
         session = await client.handshake(sample(DeviceName.SAMPLE_DEVICE))
         assert (await client.resource(URI, session)).reveal() == SECRET
+
+
+class TdxWithDevice(TdxAttester):
+    """A trust domain with a device beside it."""
+
+    async def device_evidence(self, device_digest: bytes) -> str:
+        device = await SampleDevice().evidence(device_digest)
+        return f'{{"sampledevice":{device.decode()}}}'
+
+
+async def test_a_quote_covers_the_device_evidence(tmp_path: Path) -> None:
+    async with serving(tmp_path, "head") as kbs, client_of(kbs) as client:
+        attester = TdxWithDevice(TdState.booted(), PKI)
+        session = await client.handshake(attester)
+        assert (await client.resource(URI, session)).reveal() == SECRET
+        assert b'"sampledevice"' in unb64u(session.token.reveal_text().split(".")[1])
 
 
 async def test_passport_from_one_kbs_to_another(tmp_path: Path) -> None:
