@@ -22,9 +22,11 @@ from kbs import (
     Replica,
     ResourceFetcher,
     RetryPolicy,
+    RideThrough,
     SessionSource,
     address_of,
     is_absent,
+    is_refused,
 )
 from kbs.fetcher import FETCH_SECONDS
 from lifecycle import UnixAddress
@@ -41,11 +43,20 @@ class SessionsByUrl(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """One key broker: its name (empty for the first one), addresses and state."""
+
+    name: str
+    urls: tuple[str, ...]
+    source: RideThrough
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
-    """The source, and what is known of it besides."""
+    """The source, and the key brokers behind it."""
 
     source: ResourceSource
-    fetchers: tuple[ResourceFetcher, ...] = ()
+    brokers: tuple[Broker, ...] = ()
 
 
 def same_process(primary: SessionSource, by_url: Mapping[str, SessionSource]) -> SessionsByUrl:
@@ -75,18 +86,26 @@ async def open_brokers(
     kbc = config.kbc
     if kbc.name == OFFLINE_KBC:
         return Opened(await _offline(kbc, stack))
+    if kbc.serve_stale_seconds > 0:
+        log.warning(
+            "secrets are served while their key broker is away",
+            seconds=kbc.serve_stale_seconds,
+            reason="kbc.serve_stale_seconds",
+        )
     if not kbc.url:
         log.warning("no key broker configured", hint="set kbc.url")
         return Opened(NoResources())
     opening = _Opening(kbc, sessions or _agent_sessions(config, stack), stack)
-    default = await opening.source((kbc.url, *kbc.urls), kbc, first_is_default=True)
+    default = await opening.broker("", (kbc.url, *kbc.urls), kbc)
+    others = [
+        await opening.broker(named.name, (named.url, *named.urls), named) for named in kbc.named
+    ]
     by_address: dict[str, ResourceSource] = {}
-    for named in kbc.named:
-        source = await opening.source((named.url, *named.urls), named)
-        by_address |= {named.name.lower(): source, address_of(named.url): source}
-    if by_address:
-        by_address.setdefault(address_of(kbc.url), default)
-    return Opened(KbsDirectory(default, by_address), tuple(opening.fetchers))
+    for other in others:
+        by_address |= {other.name.lower(): other.source, address_of(other.urls[0]): other.source}
+    if others:
+        by_address.setdefault(address_of(kbc.url), default.source)
+    return Opened(KbsDirectory(default.source, by_address), (default, *others))
 
 
 async def _offline(kbc: KbcSection, stack: AsyncExitStack) -> OfflineResources:
@@ -120,29 +139,34 @@ def _absent(error: Exception) -> bool:
     return is_absent(error)
 
 
+def _refused(error: Exception) -> bool:
+    return error.refused if isinstance(error, AgentRefusedError) else is_refused(error)
+
+
 class _Opening:
     def __init__(self, kbc: KbcSection, sessions: SessionsByUrl, stack: AsyncExitStack) -> None:
         self._kbc = kbc
         self._sessions: Callable[[str | None], SessionSource] = sessions
         self._stack = stack
-        self.fetchers: list[ResourceFetcher] = []
 
-    async def source(
-        self, urls: tuple[str, ...], trust: KbcSection | NamedKbc, *, first_is_default: bool = False
-    ) -> ResourceSource:
-        addresses = list(dict.fromkeys(urls))
-        replicas = [
-            Replica(
-                url,
-                await self._fetcher(
-                    url, trust, len(addresses), ask_by_url=not (first_is_default and number == 0)
-                ),
-            )
-            for number, url in enumerate(addresses)
-        ]
-        if len(replicas) == 1:
-            return replicas[0].source
-        return FailoverSource(replicas, absent=_absent)
+    async def broker(
+        self, name: str, urls: tuple[str, ...], trust: KbcSection | NamedKbc
+    ) -> Broker:
+        """Open one broker with all its addresses."""
+        addresses = tuple(dict.fromkeys(urls))
+        replicas = []
+        for number, url in enumerate(addresses):
+            # The very first address is what an agent of the reference has its only session with.
+            first = not name and number == 0
+            fetcher = await self._fetcher(url, trust, len(addresses), ask_by_url=not first)
+            replicas.append(Replica(url, fetcher))
+        inner = (
+            replicas[0].source if len(replicas) == 1 else FailoverSource(replicas, absent=_absent)
+        )
+        seconds = self._kbc.serve_stale_seconds
+        source = RideThrough(inner, seconds, absent=_absent, refused=_refused)
+        self._stack.callback(source.close)
+        return Broker(name, addresses, source)
 
     async def _fetcher(
         self, url: str, trust: KbcSection | NamedKbc, addresses: int, *, ask_by_url: bool
@@ -158,5 +182,4 @@ class _Opening:
             fetch_seconds=FETCH_SECONDS / addresses,
         )
         self._stack.callback(fetcher.close)
-        self.fetchers.append(fetcher)
         return fetcher

@@ -16,7 +16,9 @@ from cdh.sealed.keys import SigningKeys
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
 from cdh.service import hub_tables
+from cdh.status import HubStatusServicer
 from kbs import SessionSource
+from protos.tables import hub_status_table
 from secrecy.journal import get_logger
 from ttrpc import ServiceTable
 
@@ -71,4 +73,5 @@ async def open_hub(
             mounts,
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )
-        yield RunningHub(hub, hub_tables(hub), mounts.run)
+        status = HubStatusServicer(config.kbc, opened.brokers)
+        yield RunningHub(hub, [*hub_tables(hub), hub_status_table(status)], mounts.run)

@@ -30,6 +30,7 @@ OFFLINE_FILES: Final = (
 )
 MAX_CA_BYTES: Final = 32 * 1024  # has to fit into a launch document with everything else
 MIN_MEMORY: Final = 32 << 20  # bytes; a mount process refuses less
+MAX_STALE_SECONDS: Final = 7 * 24 * 3600
 MAX_REPLICAS: Final = 8
 BROKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}", re.ASCII)
 PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
@@ -59,8 +60,9 @@ class KbcSection(Section, frozen=True):
     """``url`` empty: no key broker. All but the first, second and ``kbs_cert`` are ours.
 
     ``urls`` are further addresses of the same broker, ``named`` further brokers, ``pins`` are as
-    in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``, and contents are kept for
-    ``cache_seconds``. ``offline_files`` are read if ``name`` is ``offline_fs_kbc``.
+    in :class:`kbs.KbsTls`, ``proxy`` is ``http://host:port``. Contents are kept for
+    ``cache_seconds``, or ``serve_stale_seconds`` while the broker is away. ``offline_files`` are
+    read if ``name`` is ``offline_fs_kbc``.
     """
 
     name: str = CC_KBC
@@ -71,6 +73,7 @@ class KbcSection(Section, frozen=True):
     pins: tuple[str, ...] = ()
     proxy: str | None = None
     cache_seconds: float = 0.0
+    serve_stale_seconds: float = 0.0
     offline_files: tuple[str, ...] = OFFLINE_FILES
 
 
@@ -141,6 +144,8 @@ class CdhConfig(Section, frozen=True):
         UnixAddress.parse(self.aa.aa_socket)
         if self.kbc.cache_seconds < 0:
             raise ConfigurationRefusedError("kbc.cache_seconds", "negative")
+        if not 0 <= self.kbc.serve_stale_seconds <= MAX_STALE_SECONDS:
+            raise ConfigurationRefusedError("kbc.serve_stale_seconds", "not from 0 to a week")
         _check_brokers(self.kbc)
         for root in self.mounts.allowed_roots:
             if not root.startswith("/") or ".." in Path(root).parts:

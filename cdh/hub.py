@@ -5,6 +5,7 @@ Each takes what a peer sent, unjudged, and either does all of it or raises.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from cdh.mounts.launch import Launch, OssCredentials
@@ -13,7 +14,7 @@ from cdh.mounts.supervisor import MountStatus, MountSupervisor
 from cdh.resources import ResourceSource
 from cdh.sealed.textual import is_sealed
 from cdh.sealed.unseal import Unsealer
-from kbs import ResourceUri
+from kbs import ResourceUri, ResourceWatch, WatchEvent
 from secrecy import Secret
 from secrecy.journal import get_logger
 
@@ -50,6 +51,14 @@ class ConfidentialDataHub:
         Raises ``kbs.KbsError`` (a malformed URI included) or :class:`~cdh.errors.CdhError`.
         """
         return await self._resources.get(ResourceUri.parse(uri_text))
+
+    def watch(self, uri_text: str, interval: float) -> AsyncGenerator[WatchEvent, None]:
+        """Tell how the resource is, and then whenever that changes; asks every ``interval`` s.
+
+        A content from a cache, or one that is kept while the key broker is away, is no change.
+        Raises ``kbs.ResourceUriError``.
+        """
+        return ResourceWatch(self._resources, ResourceUri.parse(uri_text), interval).events()
 
     async def unseal(self, sealed: bytes) -> Secret:
         """Return the value of a sealed secret. Raises as :meth:`get_resource`."""

@@ -46,10 +46,20 @@ from kbs.negotiation import ProtocolVersion
 from kbs.payloads import InitData, TokenGrant
 from kbs.resource_uri import ResourceUri
 from kbs.retry import RetryPolicy
+from kbs.ride_through import RideThrough, RideThroughStatus
 from kbs.session import AttestedSession, SessionKeeper, SessionSource, SessionState
-from kbs.several import FailoverSource, KbsDirectory, Replica, address_of, is_absent
+from kbs.several import (
+    FailoverSource,
+    KbsDirectory,
+    Replica,
+    ResourceGetter,
+    address_of,
+    is_absent,
+    is_refused,
+)
 from kbs.tee_key import TeeKey, TeeKeyAlgorithm
 from kbs.tls import KbsTls
+from kbs.watch import ResourceWatch, WatchEvent, WatchState
 
 __all__ = [
     "AaJsonError",
@@ -87,11 +97,15 @@ __all__ = [
     "ProtocolVersion",
     "Replica",
     "ResourceFetcher",
+    "ResourceGetter",
     "ResourceMissingError",
     "ResourceTooLargeError",
     "ResourceUri",
     "ResourceUriError",
+    "ResourceWatch",
     "RetryPolicy",
+    "RideThrough",
+    "RideThroughStatus",
     "ServiceRefusedError",
     "SessionKeeper",
     "SessionSource",
@@ -103,8 +117,11 @@ __all__ = [
     "TokenGrant",
     "TokenRefusedError",
     "UnknownKbsError",
+    "WatchEvent",
+    "WatchState",
     "address_of",
     "is_absent",
+    "is_refused",
     "session_from_aa_json",
     "session_to_aa_json",
 ]

@@ -41,7 +41,14 @@ def is_absent(error: Exception) -> bool:
         return False  # this guest's fault; another broker would get no evidence either
     if isinstance(error, HandshakeHeldError):
         return error.transient
+    if isinstance(error, NoKbsAnsweredError):
+        return True
     return isinstance(error, KbsTlsError) or (isinstance(error, KbsError) and is_transient(error))
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the broker, or what stands before it, said no."""
+    return isinstance(error, KbsError) and error.decided
 
 
 @dataclass(slots=True)

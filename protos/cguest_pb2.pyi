@@ -276,3 +276,87 @@ class UnmountResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnmountResponse: _TypeAlias = UnmountResponse
+
+@_typing.final
+class GetHubStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHubStatusRequest: _TypeAlias = GetHubStatusRequest
+
+@_typing.final
+class HubStatus(_message.Message):
+    """Where the hub's resources come from, and how that goes. Never holds secrets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    BROKERS_FIELD_NUMBER: _builtins.int
+    SERVE_STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """"cc_kbc", "offline_fs_kbc" or "none"."""
+    serve_stale_seconds: _builtins.float
+    """How long a secret is served after its key broker went away; 0 means never."""
+    @_builtins.property
+    def brokers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBroker]: ...
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        brokers: _abc.Iterable[Global___KeyBroker] | None = ...,
+        serve_stale_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brokers", b"brokers", "serve_stale_seconds", b"serve_stale_seconds", "source", b"source"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HubStatus: _TypeAlias = HubStatus
+
+@_typing.final
+class KeyBroker(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    URLS_FIELD_NUMBER: _builtins.int
+    KEPT_SECRETS_FIELD_NUMBER: _builtins.int
+    STALE_SERVED_FIELD_NUMBER: _builtins.int
+    AWAY_SINCE_UNIX_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Empty for the one of resource URIs without a host."""
+    kept_secrets: _builtins.int
+    """Secrets in memory that would be served if it went away."""
+    stale_served: _builtins.int
+    """How often kept secrets were served, since the start."""
+    away_since_unix: _builtins.int
+    """Seconds since 1970, UTC, since when it cannot be asked; 0 means it can, or nobody tried."""
+    last_error: _builtins.str
+    @_builtins.property
+    def urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        urls: _abc.Iterable[_builtins.str] | None = ...,
+        kept_secrets: _builtins.int = ...,
+        stale_served: _builtins.int = ...,
+        away_since_unix: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["away_since_unix", b"away_since_unix", "kept_secrets", b"kept_secrets", "last_error", b"last_error", "name", b"name", "stale_served", b"stale_served", "urls", b"urls"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyBroker: _TypeAlias = KeyBroker

@@ -257,3 +257,19 @@ class MountStub:
             cguest_pb2.UnmountResponse,
             timeout_s=timeout_s,
         )
+
+
+class HubStatusStub:
+    """Calls ``cguest.v1.HubStatusService``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get_status(self, *, timeout_s: float | None = None) -> cguest_pb2.HubStatus:
+        return await self._client.call(
+            services.HUB_STATUS,
+            "GetStatus",
+            cguest_pb2.GetHubStatusRequest(),
+            cguest_pb2.HubStatus,
+            timeout_s=timeout_s,
+        )

@@ -93,6 +93,14 @@ class KeyProviderServicer(Protocol):
     ) -> keyprovider_pb2.KeyProviderKeyWrapProtocolOutput: ...
 
 
+class HubStatusServicer(Protocol):
+    """Implements ``cguest.v1.HubStatusService``."""
+
+    async def get_status(
+        self, request: cguest_pb2.GetHubStatusRequest, context: CallContext
+    ) -> cguest_pb2.HubStatus: ...
+
+
 class MountServicer(Protocol):
     """``cguest.v1.MountService``, ours, on the Confidential Data Hub's socket."""
 
@@ -193,3 +201,8 @@ def mount_table(impl: MountServicer) -> ServiceTable:
             "Unmount": Method(pb.UnmountRequest, pb.UnmountResponse, impl.unmount),
         },
     )
+
+
+def hub_status_table(impl: HubStatusServicer) -> ServiceTable:
+    method = Method(cguest_pb2.GetHubStatusRequest, cguest_pb2.HubStatus, impl.get_status)
+    return ServiceTable(services.HUB_STATUS, {"GetStatus": method})

@@ -15,7 +15,7 @@ from cguest.connection import CommandError, RefusedError, connect
 from cguest.outcome import Exit, Outcome, Value
 from cguest.sockets import Targets
 from protos import cguest_pb2
-from protos.stubs import AttestationAgentStub, AttestationStatusStub, MountStub
+from protos.stubs import AttestationAgentStub, AttestationStatusStub, HubStatusStub, MountStub
 
 
 def _moment(seconds: int) -> str | None:
@@ -48,6 +48,22 @@ async def attest(args: argparse.Namespace, targets: Targets) -> Outcome:
     return Outcome(session_data(status))
 
 
+def _hub_data(status: cguest_pb2.HubStatus) -> dict[str, Value]:
+    """Where secrets come from; a line of its own for every key broker that is away."""
+    away = {
+        f"key broker away {broker.name or broker.urls[0]}": _moment(broker.away_since_unix)
+        for broker in status.brokers
+        if broker.away_since_unix
+    }
+    return {
+        "secrets_from": status.source,
+        "serve_stale_seconds": status.serve_stale_seconds,
+        "kept_secrets": sum(broker.kept_secrets for broker in status.brokers),
+        "kept_secrets_served": sum(broker.stale_served for broker in status.brokers),
+        **away,
+    }
+
+
 async def show_status(args: argparse.Namespace, targets: Targets) -> Outcome:
     """Both daemons, whichever answers; an absent one is part of the answer."""
     data: dict[str, Value] = {}
@@ -64,6 +80,7 @@ async def show_status(args: argparse.Namespace, targets: Targets) -> Outcome:
             mounts = (await MountStub(client).list_mounts(timeout_s=args.timeout)).mounts
             data["mounts"] = len(mounts)
             data["mounts_not_serving"] = sum(1 for item in mounts if item.state != "mounted")
+            data |= _hub_data(await HubStatusStub(client).get_status(timeout_s=args.timeout))
     except CommandError as error:
         data["hub"], worst = str(error), Exit.ERROR
     return Outcome(data, exit=worst)

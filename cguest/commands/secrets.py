@@ -1,4 +1,4 @@
-"""``cguest resource get`` and ``cguest secret keygen|seal|unseal``."""
+"""``cguest resource get|watch`` and ``cguest secret keygen|seal|unseal``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 from cdh.sealed.seal import generate_signing_key, seal_vault
 from cguest.commands.registry import Noun, Verb
+from cguest.commands.watching import WATCH
 from cguest.connection import CommandError, connect
 from cguest.outcome import Outcome
 from cguest.sockets import Targets
@@ -121,6 +122,7 @@ NOUNS = (
                 "example: cguest resource get kbs:///default/key/1 > key\n"
                 "Exit code 1: the key broker refused (policy, missing resource, attestation).",
             ),
+            WATCH,
         ),
     ),
     Noun(

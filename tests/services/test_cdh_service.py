@@ -252,7 +252,7 @@ async def test_composing_needs_neither_agent_nor_key_broker() -> None:
         names = {table.name for table in running.tables}
         assert names == {
             services.GET_RESOURCE, services.SEALED_SECRET, services.SECURE_MOUNT,
-            services.IMAGE_PULL, services.KEY_PROVIDER, services.MOUNT,
+            services.IMAGE_PULL, services.KEY_PROVIDER, services.MOUNT, services.HUB_STATUS,
         }  # fmt: skip
         with pytest.raises(AgentUnreachableError):
             await running.hub.get_resource("kbs:///a/b/c")
