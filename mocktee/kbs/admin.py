@@ -20,6 +20,7 @@ from mocktee.certs import write_private
 from mocktee.kbs.encoding import Json
 from mocktee.kbs.errors import MalformedError
 from mocktee.kbs.jws import SignedObject, VerifyingKey, parse_signed, sign_claims
+from mocktee.kbs.wording import NO_BEARER
 
 TOKEN_FILE: Final = "admin-token"
 ROLE: Final = "admin"
@@ -75,7 +76,7 @@ class AdminAuthority:
     def check_token(self, authorization: str | None, path: str) -> None:
         """The same where nothing is open to all."""
         if authorization is None or not authorization.lower().startswith(_SCHEME):
-            raise MalformedError("Failed to parse HTTP Auth Bearer header")
+            raise MalformedError(NO_BEARER)
         claims = self._verified_claims(authorization[len(_SCHEME) :].strip())
         if claims is None:
             raise MalformedError("Admin access denied: Cannot verify token with any of the issuers")

@@ -14,6 +14,8 @@ from typing import Final
 from mocktee.kbs import errors
 from mocktee.kbs.era import V0_10, Era, Wording
 
+NO_BEARER: Final = "Failed to parse HTTP Auth Bearer header"
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -38,9 +40,9 @@ def word(error: errors.ProblemError, era: Era) -> Problem:
 def _plugins(error: errors.ProblemError) -> Problem:
     match error:
         case errors.AdminRefusedError() | errors.PluginAdminRefusedError():
-            return Problem(
-                error.status, "AdminAuth", "Admin auth error: Admin Token verification failed"
-            )
+            unread = error.cause == NO_BEARER
+            cause = NO_BEARER if unread else "Admin Token verification failed"
+            return Problem(error.status, "AdminAuth", f"Admin auth error: {cause}")
         case errors.PolicyTextError() | errors.PolicyEngineError():
             return Problem(error.status, "PolicyEngine", "Policy engine error")
         case _:
