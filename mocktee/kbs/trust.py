@@ -101,12 +101,14 @@ def endorse(
     current = leaf
     for _ in range(MAX_CHAIN):
         _check_date(current, moment)
-        if any(current == anchor or _issued(current, anchor) for anchor in anchors):
+        # As OpenSSL by default: a chain ends at a root, not at any trusted certificate.
+        if current in anchors and _issued(current, current):
             return
-        above = next((c for c in pool if c != current and _issued(current, c)), None)
-        if above is None:
+        above = (c for c in (*anchors, *pool) if c != current and _issued(current, c))
+        following = next(above, None)
+        if following is None:
             break
-        current = above
+        current = following
     raise MalformedError("x5c does not chain to a trusted certificate")
 
 

@@ -124,7 +124,8 @@ class OldGuest:
 
     def attestation(self, **changes: Any) -> dict[str, Any]:
         nonce, jwk = changes.get("nonce", self.nonce), self.jwk()
-        additional = device_evidence(nonce, jwk) if self.device else ""
+        devices = device_evidence(nonce, jwk) if self.device else ""
+        additional = changes.get("additional", devices)
         bound = digest_for(changes.get("binding", self.protocol), nonce, jwk, additional)
         evidence: Any = changes.get("evidence", sample_evidence(bound))
         if self.version == "0.1.0":
