@@ -47,6 +47,7 @@ _OTHER_INFO: Final = (
     + bytes(4)
     + (256).to_bytes(4, "big")
 )
+_PKCS1: Final = padding.PKCS1v15()
 # RFC 8017 7.1 with SHA-256 for both the label and MGF1, as RFC 7518 4.3 demands.
 _OAEP: Final = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=None)
 
@@ -163,7 +164,7 @@ class TeeKey:
         """Return the content key that was wrapped for this key, 32 bytes.
 
         ``alg`` and ``epk`` come from the protected header. Raises :class:`~kbs.errors.JweError`,
-        always the same one, whatever failed. With ``RSA1_5`` a key that cannot be unwrapped is
+        always the same one, whatever failed. With RSA, a key that cannot be unwrapped is
         answered with a random one, so that only the authentication tag fails.
         """
         if alg not in self._header_algorithms:
@@ -173,10 +174,9 @@ class TeeKey:
             content_key = _unwrap_ecdh(private, epk, encrypted_key)
         elif len(encrypted_key) != (private.key_size + 7) // 8:
             raise JweError
-        elif alg == RSA1_5:
-            content_key = _unwrap_pkcs1(private, encrypted_key)
         else:
-            content_key = _unwrap_oaep(private, encrypted_key)
+            scheme = _PKCS1 if alg == RSA1_5 else _OAEP
+            content_key = _unwrap_rsa(private, scheme, encrypted_key)
         if len(content_key) != CEK_BYTES:
             raise JweError
         return content_key
@@ -207,25 +207,21 @@ def _algorithm_of(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> Te
             raise TeeKeyError(f"curve {other} is not supported")
 
 
-def _unwrap_pkcs1(private: rsa.RSAPrivateKey, encrypted_key: bytes) -> bytes:
-    """RFC 7518 4.2, without telling anybody whether the padding was right (RFC 7516 11.5).
+def _unwrap_rsa(
+    private: rsa.RSAPrivateKey, scheme: padding.AsymmetricPadding, encrypted_key: bytes
+) -> bytes:
+    """RFC 7518 4.2 and 4.3, without telling anybody whether the padding was right.
 
-    The substitute is made before the outcome is known. OpenSSL from 3.2 on does the same within
+    As RFC 7516 11.5 wants it, a random key goes on in the place of one that cannot be unwrapped;
+    it is made before the outcome is known. OpenSSL from 3.2 on does the same for PKCS #1 v1.5
     (implicit rejection): bad padding there yields random bytes of a random length.
     """
     substitute = os.urandom(CEK_BYTES)
     try:
-        content_key = private.decrypt(encrypted_key, padding.PKCS1v15())
+        content_key = private.decrypt(encrypted_key, scheme)
     except ValueError:
         return substitute
     return content_key if len(content_key) == CEK_BYTES else substitute
-
-
-def _unwrap_oaep(private: rsa.RSAPrivateKey, encrypted_key: bytes) -> bytes:
-    try:
-        return private.decrypt(encrypted_key, _OAEP)
-    except ValueError:
-        raise JweError from None
 
 
 def _unwrap_ecdh(

@@ -121,6 +121,13 @@ def test_the_legacy_form_has_no_other_additional_data() -> None:
         opened(jwe | {"ciphertext": b64u(sealed)})
 
 
+def test_oaep_does_not_tell_padding_from_tag_either() -> None:
+    key = OTHERS[TeeKeyAlgorithm.RSA_OAEP_256]
+    first, second = (key.unwrap("RSA-OAEP-256", None, bytes(255) + b"\2") for _ in range(2))
+    assert len(first) == len(second) == 32
+    assert first != second
+
+
 @settings(max_examples=100)
 @given(st.binary(max_size=300) | st.binary(min_size=256, max_size=256))
 def test_any_encrypted_key_ends_in_the_one_opaque_error(encrypted_key: bytes) -> None:
