@@ -29,7 +29,7 @@ from kbs.errors import (
 from kbs.handshake import Handshake
 from kbs.http_link import Answer, HttpLink
 from kbs.jwe import MAX_ENVELOPE_CHARACTERS, open_jwe, parse_jwe
-from kbs.negotiation import Negotiation, ProtocolVersion, VersionAttempts
+from kbs.negotiation import Negotiation, ProtocolVersion, VersionAttempts, name_of
 from kbs.payloads import Evidence, InitData
 from kbs.problem import read_refusal
 from kbs.resource_uri import ResourceUri
@@ -122,9 +122,12 @@ class KbsClient:
 
     @property
     def protocol_version(self) -> str:
-        """The version that this KBS has accepted; empty before the first handshake."""
+        """The version that this KBS has accepted, named as it can be configured.
+
+        Empty before the first handshake.
+        """
         settled = self._negotiation.settled
-        return "" if settled is None else settled.version
+        return "" if settled is None else name_of(settled)
 
     async def handshake(
         self, evidence: EvidenceSource, *, deadline: float | None = None
@@ -144,7 +147,7 @@ class KbsClient:
             if session is not None:
                 self._negotiation.settle(versions.wire)
                 return session
-            log.info("another protocol version is tried", version=versions.wire.version)
+            log.info("another protocol version is tried", version=name_of(versions.wire))
 
     async def _attest(
         self, evidence: EvidenceSource, versions: VersionAttempts, until: float

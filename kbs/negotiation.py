@@ -18,6 +18,9 @@ from kbs.handshake import RcarWire
 from kbs.older_payloads import RCAR_0_1_0_EARLY, RCAR_0_1_0_LATE, RCAR_0_1_1, RCAR_0_2_0
 from kbs.payloads import RCAR_0_4_0
 from kbs.problem import is_version_refusal
+from secrecy.journal import get_logger
+
+log = get_logger("kbs")
 
 
 class ProtocolVersion(StrEnum):
@@ -50,6 +53,11 @@ CANDIDATES: Final[Mapping[ProtocolVersion, tuple[RcarWire, ...]]] = {
 }
 
 
+def name_of(wire: RcarWire) -> str:
+    """Return the name under which exactly this version can be configured."""
+    return next(name.value for name, wires in CANDIDATES.items() if wires == (wire,))
+
+
 class Negotiation:
     """Remembers what one KBS speaks, for as long as its client lives."""
 
@@ -71,6 +79,8 @@ class Negotiation:
 
     def settle(self, wire: RcarWire) -> None:
         """Remember a version that was accepted."""
+        if wire is not self._settled:
+            log.info("protocol version of the KBS found", version=name_of(wire))
         self._settled = wire
 
     def attempts(self) -> VersionAttempts:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kbs import KbsRefusedError, ProtocolVersion
 from kbs.handshake import RcarWire
-from kbs.negotiation import CANDIDATES, Negotiation
+from kbs.negotiation import CANDIDATES, Negotiation, name_of
 from kbs.older_payloads import RCAR_0_1_0_EARLY, RCAR_0_1_0_LATE, RCAR_0_1_1, RCAR_0_2_0
 from kbs.payloads import RCAR_0_4_0
 from kbs.problem import is_version_refusal, read_refusal
@@ -137,6 +137,11 @@ def test_other_refusals_of_auth_change_nothing(error: KbsRefusedError) -> None:
     attempts = Negotiation().attempts()
     assert not attempts.after_auth(error)
     assert attempts.wire is RCAR_0_4_0
+
+
+@pytest.mark.parametrize("wire", CANDIDATES[ProtocolVersion.AUTO], ids=name_of)
+def test_every_version_has_the_name_that_configures_it(wire: RcarWire) -> None:
+    assert CANDIDATES[ProtocolVersion(name_of(wire))] == (wire,)
 
 
 def test_what_is_spoken_is_said() -> None:

@@ -46,8 +46,8 @@ SECRET = b"the secret of every era"
 MISSING = ResourceUri.parse("kbs:///default/key/none")
 # The version that is found, and the quotes that finding it takes.
 ERAS = {
-    "v0.8": ("0.1.0", 2),
-    "v0.9": ("0.1.0", 1),
+    "v0.8": ("0.1.0-early", 2),
+    "v0.9": ("0.1.0-late", 1),
     "v0.10": ("0.1.1", 1),
     "v0.11": ("0.1.1", 1),
     "v0.13": ("0.2.0", 1),
@@ -128,7 +128,7 @@ async def test_evidence_for_another_challenge_is_refused(tmp_path: Path, era: st
         attester.bind_instead = bytes(48)
         with pytest.raises(AttestationRefusedError):
             await client.handshake(attester)
-        assert attester.quotes == (2 if ERAS[era][0] == "0.1.0" else 1)
+        assert attester.quotes == (2 if ERAS[era][0].startswith("0.1.0") else 1)
 
 
 @pytest.mark.parametrize("era", ["v0.13", "head"])
