@@ -20,7 +20,12 @@ from hypothesis import strategies as st
 from mocktee.kbs import encoding, jwe
 from mocktee.kbs.authenticate import PlatformStatus
 from mocktee.kbs.claims import tdx_claims
-from mocktee.kbs.decide import expected_digest, judge_binding, judge_event_log
+from mocktee.kbs.decide import (
+    expected_device_digest,
+    expected_digest,
+    judge_binding,
+    judge_event_log,
+)
 from mocktee.kbs.errors import (
     AuthRefusedError,
     EvidenceRefusedError,
@@ -30,12 +35,20 @@ from mocktee.kbs.errors import (
 from mocktee.kbs.eventlog import EVENT_TYPES, LoggedEvent, parse_event_log, replay
 from mocktee.kbs.initdata import digest_init_data
 from mocktee.kbs.jws import parse_signed
-from mocktee.kbs.messages import Attestation, InitData, parse_attestation, parse_auth
+from mocktee.kbs.messages import (
+    Attestation,
+    Binding,
+    InitData,
+    MessageForm,
+    parse_attestation,
+    parse_auth,
+)
 from mocktee.kbs.quote import read_quote
 from mocktee.kbs.references import parse_registration
 from mocktee.kbs.resources import ResourceStore
 from mocktee.kbs.teekey import TeePublicKey
 from mocktee.kbs.token import annotated_evidence
+from mocktee.kbs.trust import read_jwk
 from mocktee.kbs.verifier import Verdict
 from tests.services.kbs_guest import TeeKey, open_jwe
 
@@ -75,19 +88,32 @@ def test_what_the_mock_encrypts_opens_with_recorded_keys(
     assert open_jwe(private_key(shared_vectors, name), document) == plaintext
 
 
-def test_bound_digest_of_protocol_0_4_0(shared_vectors: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "binding", "key"),
+    [
+        ("early binding", Binding.NONCE_AND_KEY, "rsa"),
+        ("late binding, RSA", Binding.RUNTIME_DATA, "rsa"),
+        ("EC", Binding.RUNTIME_DATA, "ec"),
+        ("primary evidence, no devices", Binding.RUNTIME_DATA_AND_DEVICES, "ec"),
+        ("primary evidence, one device", Binding.RUNTIME_DATA_AND_DEVICES, "ec"),
+    ],
+)
+def test_bound_digests(shared_vectors: Path, name: str, binding: Binding, key: str) -> None:
     recorded = load(shared_vectors / "kbs/rcar/report-data.json")
-    case = next(c for c in recorded["cases"] if c["name"] == "primary evidence, no devices")
+    cases = {case["name"]: case for case in recorded["cases"]}
     attestation = Attestation(
         nonce=recorded["nonce"],
-        tee_pubkey=TeePublicKey.parse(recorded["tee-pubkey-ec"] | {"kid": "dropped"}),
+        tee_pubkey=TeePublicKey.parse(recorded[f"tee-pubkey-{key}"] | {"kid": "dropped"}),
         primary_evidence=None,
-        additional_evidence="",
+        additional_evidence=recorded["additional-evidence"] if "one device" in name else "",
         init_data=None,
+        binding=binding,
     )
-    text = encoding.canonical_json(attestation.runtime_data())
-    assert text.decode() == case["hash_input_utf8"]
-    assert expected_digest(attestation).hex() == case["digest"]["sha384"]
+    assert attestation.bound_bytes().decode() == cases[name]["hash_input_utf8"]
+    assert expected_digest(attestation).hex() == cases[name]["digest"]["sha384"]
+    if key == "ec":
+        device = cases["device evidence"]["digest"]["sha384"]
+        assert expected_device_digest(attestation).hex() == device
 
 
 def test_canonical_form_check_value() -> None:
@@ -283,6 +309,9 @@ PARSERS: list[tuple[str, Callable[[bytes], object], type[Exception]]] = [
     ("quote", read_quote, EvidenceRefusedError),
     ("auth", parse_auth, ValueError),
     ("attestation", parse_attestation, ValueError),
+    ("0.1.0", lambda data: parse_attestation(data, MessageForm.EVIDENCE_TEXT), ValueError),
+    ("0.2.0", lambda data: parse_attestation(data, MessageForm.EVIDENCE_VALUE), ValueError),
+    ("JWK", lambda data: read_jwk(encoding.parse_object(data)), ValueError),
     ("JSON", encoding.parse_json, ValueError),
     ("reference values", parse_registration, ReferenceValueError),
     ("JWS", lambda data: parse_signed(data.decode("latin-1")), ValueError),
