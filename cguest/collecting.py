@@ -27,10 +27,14 @@ _KBS_WORDS: Final = re.compile(r"""\(KBS: ([A-Za-z]+)(?: (['"])(.*?)\2)?\)""")
 
 @dataclass(slots=True)
 class Collected:
-    """Parts as they come in, and whether the agent has a session."""
+    """Parts as they come in, and whether the agent has a session.
+
+    With a session, ``renewal_failed`` says that the last handshake did not succeed.
+    """
 
     parts: dict[str, bytes] = field(default_factory=dict)
     attested: bool = False
+    renewal_failed: bool = False
 
     def bundle(self) -> Bundle:
         return Bundle.of(self.parts)
@@ -57,6 +61,7 @@ async def collect(
     found.parts[Part.MANIFEST] = manifest.encode()
     if status.HasField("failure"):  # also of a renewal, while the session is still good
         found.parts.update(_failure(status.failure))
+        found.renewal_failed = found.attested
     elif refusal is not None:
         found.parts[Part.ANSWER] = answer_of(refusal)
     if found.attested:

@@ -148,6 +148,8 @@ def _with_session(
     outcome: Outcome, found: Collected, bundle: Bundle, saved: Path | None
 ) -> Outcome:
     lines = ["attested" if found.attested else "not attested"]
+    if found.renewal_failed:
+        lines[0] += ", but the last handshake failed: the session ends without another one"
     if saved is not None:
         lines.append(f"bundle of {len(bundle.parts)} parts, without secrets, in {saved}")
     data = {

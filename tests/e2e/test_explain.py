@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from demo.stage import Finished, Stage, run
@@ -38,6 +39,12 @@ async def tampered(stage: Stage, register: str) -> AsyncIterator[None]:
         yield
     finally:
         await tsm.tamper(register, before)
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def attested(stage: Stage) -> None:
+    """Every test begins with a good session, whatever the one before it provoked."""
+    assert (await stage.cguest("attest", "--force")).code == 0
 
 
 @pytest.fixture
@@ -73,7 +80,8 @@ async def test_a_tampered_register_is_explained_here_and_elsewhere(
     # The answer of the mock KBS tells more than Trustee's; both judge alike.
     assert "RTMR2" in found(done)["attestation-refused"]["got"]
     assert {path.name for path in ticket.iterdir()} == {
-        "attest-request.json", "bundle.json", "challenge.json", "kbs-answer.json", "trusted-root.pem",
+        "attest-request.json", "bundle.json", "challenge.json", "kbs-answer.json",
+        "trusted-root.pem",
     }  # fmt: skip
     no_secret_in(ticket)
 
@@ -145,6 +153,11 @@ async def test_a_session_is_looked_at_too(stage: Stage, tmp_path: Path, root: Pa
     done = await stage.cguest("attest", "--explain", "--trusted-root", str(root))
     assert done.code == 0, done.err
     assert done.text.startswith("attested")
+    async with tampered(stage, "rtmr1"):
+        assert (await stage.cguest("attest", "--force")).code == 1
+    renewed = await stage.cguest("attest", "--explain")
+    assert renewed.code == 1
+    assert renewed.text.startswith("attested, but the last handshake failed")
     again = await stage.cguest("attest", "--explain", "--save", str(tmp_path))
     assert "is not empty" in again.err
     assert again.code == 3
