@@ -76,7 +76,11 @@ def test_claims_of_recorded_tokens(shared_vectors: Path) -> None:
 
 @given(st.dictionaries(st.sampled_from(list(Part)), st.binary(max_size=300)))
 def test_arbitrary_parts_become_findings(parts: dict[Part, bytes]) -> None:
-    assert examine(read_case(Bundle.of({str(part): data for part, data in parts.items()})))
+    try:
+        bundle = Bundle.of({str(part): data for part, data in parts.items()})
+    except SecretInBundleError:  # arbitrary bytes can look like one
+        return
+    assert examine(read_case(bundle))
 
 
 @pytest.mark.parametrize("part", list(Part))
@@ -105,8 +109,11 @@ JSON = st.recursive(
 
 @given(st.sampled_from(list(Part)), JSON)
 def test_arbitrary_json_in_a_good_bundle_becomes_findings(part: Part, value: object) -> None:
-    parts = GOOD | {str(part): json.dumps(value).encode()}
-    findings = examine(read_case(Bundle.of(parts)))
+    try:
+        bundle = Bundle.of(GOOD | {str(part): json.dumps(value).encode()})
+    except SecretInBundleError:
+        return
+    findings = examine(read_case(bundle))
     assert findings
     assert all(len(item.got) < 20_000 for item in findings)
 
