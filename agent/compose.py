@@ -95,8 +95,6 @@ async def open_agent(
 
 def _find_tee(settings: TeeConfig) -> TeeInterfaces | None:
     """Return the interfaces of this TD. None: there is no TEE, and ``sample`` is allowed."""
-    if settings.devices:
-        log.info("devices attest beside the TEE", devices=[name.value for name in settings.devices])
     try:
         return find_tee(settings)
     except TeeAbsentError as error:

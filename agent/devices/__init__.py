@@ -12,6 +12,9 @@ from typing import Final
 
 from agent.attester import DeviceAttester
 from agent.devices.sample_device import SampleDevice
+from secrecy.journal import get_logger
+
+log = get_logger("agent")
 
 
 class DeviceName(StrEnum):
@@ -26,5 +29,14 @@ _KINDS: Final[Mapping[DeviceName, Callable[[], DeviceAttester]]] = {
 
 
 def open_devices(names: Iterable[DeviceName]) -> tuple[DeviceAttester, ...]:
-    """Return the attesters of the named kinds, each once."""
-    return tuple(_KINDS[name]() for name in dict.fromkeys(names))
+    """Return the attesters of the named kinds, each once; say what they are worth."""
+    devices = tuple(_KINDS[name]() for name in dict.fromkeys(names))
+    if devices:
+        log.info(
+            "devices attest beside the TEE",
+            devices=[device.name for device in devices],
+            hint="KBS protocols before 0.4.0 have no place for their evidence",
+        )
+    if any(isinstance(device, SampleDevice) for device in devices):
+        log.warning("the device sampledevice proves nothing", reason="tee.devices")
+    return devices

@@ -82,9 +82,13 @@ async def test_without_devices_there_is_nothing() -> None:
     assert await AgentEvidence(agent).device_evidence(b"x") == ""
 
 
-def test_each_device_is_opened_once() -> None:
+def test_each_device_is_opened_once_and_said_to_prove_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     agent = sample_agent(DeviceName.SAMPLE_DEVICE, DeviceName.SAMPLE_DEVICE)
     assert agent.device_names() == ["sampledevice"]
+    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (line["level"], line["reason"]) == ("warning", "tee.devices")
 
 
 class BrokenDevice:
