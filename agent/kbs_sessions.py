@@ -22,6 +22,7 @@ from kbs import (
     RetryPolicy,
     SessionKeeper,
 )
+from lifecycle import RouteEvents
 
 # With another address to go to, one that does not answer is given up sooner.
 STAND_BY_RETRIES = RetryPolicy(attempts=2)
@@ -56,20 +57,28 @@ async def open_kbs_sessions(
 
     Raises :class:`~kbs.KbsError` for an address or trust anchor that cannot be used.
     """
+    routes = await stack.enter_async_context(RouteEvents())
     keepers: dict[str, SessionKeeper] = {}
     brokers = [*([config.kbs] if config.kbs is not None else []), *config.others]
     for broker in brokers:
         addresses = list(dict.fromkeys((broker.url, *broker.urls)))
         for url in addresses:
-            client = _client(broker, url, len(addresses), init_data)
+            client = _client(broker, url, len(addresses), init_data, routes)
             await stack.enter_async_context(client)
             keepers.setdefault(client.base_url, _keeper(broker, client, evidence))
-    if config.kbs is None:
-        return KbsSessions(SessionKeeper(_no_kbs), keepers)
-    return KbsSessions(next(iter(keepers.values())), keepers)
+    primary = SessionKeeper(_no_kbs) if config.kbs is None else next(iter(keepers.values()))
+    sessions = KbsSessions(primary, keepers)
+    routes.subscribe(sessions.release_holds)
+    return sessions
 
 
-def _client(config: KbsConfig, url: str, addresses: int, init_data: InitData | None) -> KbsClient:
+def _client(
+    config: KbsConfig,
+    url: str,
+    addresses: int,
+    init_data: InitData | None,
+    routes: RouteEvents,
+) -> KbsClient:
     limits = KbsLimits()
     several = addresses > 1
     return KbsClient(
@@ -81,6 +90,7 @@ def _client(config: KbsConfig, url: str, addresses: int, init_data: InitData | N
         key_algorithm=config.key_algorithm,
         protocol_version=config.protocol_version,
         init_data=init_data,
+        network_sleep=routes.sleep,
     )
 
 

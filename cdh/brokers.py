@@ -29,7 +29,7 @@ from kbs import (
     is_refused,
 )
 from kbs.fetcher import FETCH_SECONDS
-from lifecycle import UnixAddress
+from lifecycle import RouteEvents, UnixAddress
 from secrecy.journal import get_logger
 
 log = get_logger("cdh")
@@ -95,7 +95,8 @@ async def open_brokers(
     if not kbc.url:
         log.warning("no key broker configured", hint="set kbc.url")
         return Opened(NoResources())
-    opening = _Opening(kbc, sessions or _agent_sessions(config, stack), stack)
+    routes = await stack.enter_async_context(RouteEvents())
+    opening = _Opening(kbc, sessions or _agent_sessions(config, stack), stack, routes)
     default = await opening.broker("", (kbc.url, *kbc.urls), kbc)
     others = [
         await opening.broker(named.name, (named.url, *named.urls), named) for named in kbc.named
@@ -144,7 +145,14 @@ def _refused(error: Exception) -> bool:
 
 
 class _Opening:
-    def __init__(self, kbc: KbcSection, sessions: SessionsByUrl, stack: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        kbc: KbcSection,
+        sessions: SessionsByUrl,
+        stack: AsyncExitStack,
+        routes: RouteEvents,
+    ) -> None:
+        self._routes = routes
         self._kbc = kbc
         self._sessions: Callable[[str | None], SessionSource] = sessions
         self._stack = stack
@@ -173,7 +181,9 @@ class _Opening:
     ) -> ResourceFetcher:
         tls = KbsTls(ca_pem=trust.kbs_cert, pins=frozenset(trust.pins))
         retries = RetryPolicy(attempts=2) if addresses > 1 else None
-        client = KbsClient(url, tls, proxy=trust.proxy, retries=retries)
+        client = KbsClient(
+            url, tls, proxy=trust.proxy, retries=retries, network_sleep=self._routes.sleep
+        )
         await self._stack.enter_async_context(client)
         fetcher = ResourceFetcher(
             client,

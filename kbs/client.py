@@ -104,6 +104,7 @@ class KbsClient:
         proxy: str | None = None,
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        network_sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
         """Raises :class:`~kbs.errors.KbsUrlError` or :class:`~kbs.errors.KbsTlsError`."""
         self._link = HttpLink(base_url, tls if tls is not None else KbsTls(), proxy)
@@ -114,6 +115,7 @@ class KbsClient:
         self._negotiation = Negotiation(protocol_version)
         self._rng = rng
         self._sleep = sleep
+        self._network_sleep = network_sleep
 
     @property
     def base_url(self) -> str:
@@ -288,7 +290,13 @@ class KbsClient:
                 retry_after=answer.retry_after,
             )
 
-        retrier = Retrier(self._retries, clock=now, rng=self._rng, sleep=self._sleep)
+        retrier = Retrier(
+            self._retries,
+            clock=now,
+            rng=self._rng,
+            sleep=self._sleep,
+            network_sleep=self._network_sleep,
+        )
         return await retrier.run(once, deadline)
 
     def _deadline(self, deadline: float | None) -> float:

@@ -53,7 +53,16 @@ class KbsError(Exception):
 
 
 class KbsUnreachableError(KbsError):
-    """No connection, or it was lost before the whole answer had arrived."""
+    """No connection, or it was lost before the whole answer had arrived.
+
+    ``no_network`` tells that the attempt did not leave this guest: no route or no name server.
+    """
+
+    def __init__(
+        self, problem: str, *, attempted: str = "", hint: str = "", no_network: bool = False
+    ) -> None:
+        self.no_network = no_network
+        super().__init__(problem, attempted=attempted, hint=hint)
 
 
 class KbsTlsError(KbsError):

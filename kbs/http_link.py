@@ -8,8 +8,10 @@ nothing of the protocol above.
 from __future__ import annotations
 
 import asyncio
+import errno
 import importlib
 import os
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -145,6 +147,10 @@ class HttpLink:
             connector=aiohttp.TCPConnector(
                 ssl=self._ssl if self._ssl is not None else True,
                 limit=MAX_CONNECTIONS,
+                # The system's resolver, in a thread: glibc reads a changed resolv.conf again.
+                # A cache would go on with what the old one said.
+                resolver=aiohttp.ThreadedResolver(),
+                use_dns_cache=False,
                 keepalive_timeout=KEEPALIVE_SECONDS,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -245,6 +251,13 @@ def _reason(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
+def _is_local(error: OSError) -> bool:
+    """Whether the attempt ended in this guest, as it does before the network is there."""
+    if isinstance(error, socket.gaierror):
+        return error.errno == socket.EAI_AGAIN
+    return error.errno in {errno.ENETUNREACH, errno.ENETDOWN}
+
+
 @asynccontextmanager
 async def _translated(attempted: str) -> AsyncIterator[None]:
     """Turn what aiohttp and the system raise into errors of this package."""
@@ -275,6 +288,7 @@ async def _translated(attempted: str) -> AsyncIterator[None]:
             f"no connection ({_reason(error.os_error)})",
             attempted=attempted,
             hint="see that the KBS runs, and that name, port and firewall are right",
+            no_network=_is_local(error.os_error),
         ) from error
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, ConnectionError) as error:
         raise KbsUnreachableError(

@@ -29,9 +29,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most ``attempts`` in all; the n-th pause is up to ``first_seconds`` * 2^n, capped."""
+    """At most ``attempts`` in all; the n-th pause is up to ``first_seconds`` * 2^n, capped.
+
+    With ``wait_for_network``, attempts that could not leave this guest do not count: only the
+    deadline ends them.
+    """
 
     attempts: int = 5
+    wait_for_network: bool = True
     first_seconds: float = 0.25
     cap_seconds: float = 8.0
 
@@ -46,12 +51,18 @@ class Retrier:
         clock: Callable[[], float],
         rng: random.Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        network_sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        """``clock`` gives seconds on the scale of the deadlines."""
+        """``clock`` gives seconds on the scale of the deadlines.
+
+        ``network_sleep`` is taken after a failed connection; it may return sooner, when the
+        network has changed.
+        """
         self._policy = policy
         self._clock = clock
         self._rng = rng if rng is not None else random.SystemRandom()
         self._sleep = sleep
+        self._network_sleep = network_sleep if network_sleep is not None else sleep
 
     async def run(self, operation: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Return what ``operation`` returns, or raise its last error.
@@ -60,7 +71,7 @@ class Retrier:
         telling one. No pause is begun that would end after ``deadline``.
         """
         first: KbsError | None = None
-        attempt = 0
+        attempt = spent = 0
         while True:
             attempt += 1
             try:
@@ -69,18 +80,28 @@ class Retrier:
                 first = first if first is not None else error
                 pause = self._pause(attempt, error)
                 late = self._clock() + pause >= deadline
-                if not is_transient(error) or attempt >= self._policy.attempts or late:
+                spent += not (self._policy.wait_for_network and _stayed_here(error))
+                if not is_transient(error) or spent >= self._policy.attempts or late:
                     error.after(attempt, first)
                     raise
                 log.info("retrying", problem=error.problem, attempt=attempt, pause=pause)
-            await self._sleep(pause)
+                sleep = (
+                    self._network_sleep if isinstance(error, KbsUnreachableError) else self._sleep
+                )
+            await sleep(pause)
 
     def _pause(self, attempt: int, error: KbsError) -> float:
-        ceiling = min(self._policy.first_seconds * 2 ** (attempt - 1), self._policy.cap_seconds)
+        ceiling = min(
+            self._policy.first_seconds * 2 ** min(attempt - 1, 30), self._policy.cap_seconds
+        )
         pause = self._rng.uniform(0, ceiling)
         if isinstance(error, KbsRefusedError) and error.retry_after is not None:
             return max(pause, error.retry_after)
         return pause
+
+
+def _stayed_here(error: KbsError) -> bool:
+    return isinstance(error, KbsUnreachableError) and error.no_network
 
 
 def is_transient(error: KbsError) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from lifecycle.errors import AddressInUseError, LifecycleError, SettingsError, SocketError
 from lifecycle.readiness import Readiness
+from lifecycle.routes import RouteEvents
 from lifecycle.run import Shutdown, run_service
 from lifecycle.settings import decode_toml, load_toml
 from lifecycle.sockets import ListeningSocket, UnixAddress, listen_unix
@@ -16,6 +17,7 @@ __all__ = [
     "LifecycleError",
     "ListeningSocket",
     "Readiness",
+    "RouteEvents",
     "SettingsError",
     "Shutdown",
     "SocketError",

@@ -173,16 +173,16 @@ def problem_fault(status: int, name: str, detail: str = "") -> Fault:
 
 @asynccontextmanager
 async def running(
-    tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[FakeKbs]:
-    """Serve on a free loopback port until the block ends."""
+    """Serve on ``port``, or a free one, until the block ends."""
     kbs = FakeKbs()
     runner = web.AppRunner(
         _application(kbs), access_log=None, shutdown_timeout=0.5, max_field_size=256 * 1024
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, 0, ssl_context=tls)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         await site.start()
         port = runner.addresses[0][1]
         kbs.url = f"{'https' if tls else 'http'}://{host}:{port}"
