@@ -9,11 +9,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 
 from tdx.verify.errors import CollateralFormatError, RootFormatError
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 MAX_COLLATERAL_BYTES: Final = 1024 * 1024  # real sets have 16 to 20 KiB
 MAX_ROOT_BYTES: Final = 16 * 1024
@@ -128,23 +131,38 @@ def _crl(member: str, document: str, text: str) -> Window:
 
 
 def parse_root(content: bytes) -> bytes:
-    """Return the one certificate of a PEM or DER file as DER. Raises :class:`RootFormatError`."""
-    from cryptography import x509  # late, as above
+    """Return the one self-signed certificate of a PEM or DER file as DER.
+
+    Self-signed is checked here because dcap-qvl ends the process on some certificates that are no
+    root. Raises :class:`RootFormatError`.
+    """
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm  # late, as above
     from cryptography.hazmat.primitives.serialization import Encoding
 
     if len(content) > MAX_ROOT_BYTES:
         raise RootFormatError(f"larger than {MAX_ROOT_BYTES} bytes")
+    root = _one_certificate(content)
+    try:
+        root.verify_directly_issued_by(root)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise RootFormatError("not self-signed, so it is no root") from error
+    return root.public_bytes(Encoding.DER)
+
+
+def _one_certificate(content: bytes) -> x509.Certificate:
+    from cryptography import x509  # late, as above
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if b"-----BEGIN" not in content:
-                return x509.load_der_x509_certificate(content).public_bytes(Encoding.DER)
+                return x509.load_der_x509_certificate(content)
             found = x509.load_pem_x509_certificates(content)
     except (ValueError, x509.InvalidVersion) as error:
         raise RootFormatError(str(error)) from error
     if len(found) != 1:
         raise RootFormatError(f"{len(found)} certificates, expected one")
-    return found[0].public_bytes(Encoding.DER)
+    return found[0]
 
 
 def utc(moment: datetime) -> str:

@@ -138,3 +138,9 @@ def test_signatures_of_recorded_quotes_agree_with_the_record(shared_vectors: Pat
             assert (verdict.check(check).state is State.PASSED) == expected["checks"][key], name
         passed = verdict.check(CheckName.PCK_CHAIN).state is State.PASSED
         assert passed == ("preprod" not in name), verdict.check(CheckName.PCK_CHAIN)
+
+
+def test_a_certificate_that_is_no_root_is_refused_before_it_reaches_the_verifier() -> None:
+    leaf = PKI.pck_chain_pem().split(b"-----END CERTIFICATE-----")[0] + b"-----END CERTIFICATE-----"
+    with pytest.raises(RootFormatError, match="not self-signed"):
+        parse_root(leaf)
