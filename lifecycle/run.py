@@ -11,7 +11,7 @@ import uvloop
 
 from lifecycle.errors import LifecycleError
 from secrecy.journal import get_logger
-from secrecy.process import harden_process
+from secrecy.process import harden_process, lock_memory
 
 log = get_logger("lifecycle")
 EXIT_OK = 0
@@ -60,6 +60,8 @@ def run_service(main: Callable[[Shutdown], Awaitable[None]]) -> int:
     console is the host's.
     """
     harden_process()
+    if not lock_memory():
+        log.info("memory is not locked", hint="give CAP_IPC_LOCK or LimitMEMLOCK=infinity")
 
     async def root() -> None:
         shutdown = Shutdown()
