@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Final
 
 from mocktee.kbs.authenticate import PlatformStatus
 from mocktee.kbs.encoding import Json, b64_encode
 from mocktee.kbs.eventlog import SHA384, LoggedEvent
 from mocktee.kbs.quote import DEBUG_BIT, Quote
 
+SAMPLE_CLAIMS: Final = ("svn", "launch_digest", "platform_version", "debug")
 _ATTRIBUTE_BITS = {
     "debug": DEBUG_BIT,
     "septve_disable": 28,
@@ -51,12 +53,15 @@ def _event_claims(event: LoggedEvent) -> dict[str, Json]:
     }
 
 
-def sample_claims(svn: str, *, full: bool = True) -> dict[str, Json]:
+def sample_claims(svn: str, names: Sequence[str] = SAMPLE_CLAIMS) -> dict[str, Json]:
     """Return the member ``sample`` of the annotated evidence: fixed texts, nothing is measured.
 
-    Up to v0.13 there were two of them.
+    ``names`` are those that the verifier of the time had.
     """
-    claims: dict[str, Json] = {"svn": svn, "launch_digest": "abcde"}
-    if full:
-        claims |= {"platform_version": {"major": 1, "minor": 4}, "debug": False}
-    return claims
+    claims: dict[str, Json] = {
+        "svn": svn,
+        "launch_digest": "abcde",
+        "platform_version": {"major": 1, "minor": 4},
+        "debug": False,
+    }
+    return {name: claims[name] for name in names}

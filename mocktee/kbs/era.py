@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from mocktee.kbs.claims import SAMPLE_CLAIMS
 from mocktee.kbs.errors import UnknownEraError
 from mocktee.kbs.messages import Binding, MessageForm
 
@@ -39,6 +40,7 @@ class TokenForm(Enum):
     EAR = "ES256, an EAT attestation result"
 
 
+_SVN_ONLY: Final = SAMPLE_CLAIMS[:1]
 _RSA: Final = frozenset({"RSA1_5"})
 _SINCE_0_12: Final = _RSA | {"RSA-OAEP-256", "P-256"}
 
@@ -75,6 +77,7 @@ class Era:
     token: TokenForm = TokenForm.EAR
     simple_token: TokenForm | None = None
     submodule: str = "cpu0"
+    sample_claims: tuple[str, ...] = SAMPLE_CLAIMS
 
     @property
     def plugins(self) -> bool:
@@ -88,7 +91,7 @@ class Era:
 
     @property
     def full_claims(self) -> bool:
-        """Whether tokens have all claims of today: issuer, zeros, details of TEE sample."""
+        """Whether tokens have all claims of today: issuer, identifiers, zeros of the vector."""
         return self.wording is Wording.HEAD
 
     @property
@@ -117,6 +120,7 @@ def _before_plugins(name: str, protocol: str, form: MessageForm, *, lower_accept
         health=False,
         admin_role=False,
         token=TokenForm.SIMPLE,
+        sample_claims=_SVN_ONLY,
     )
 
 
@@ -129,6 +133,7 @@ def _first_plugins(name: str, protocol: str, *, legacy_jwe: bool) -> Era:
         wording=Wording.PLUGINS,
         legacy_jwe=legacy_jwe,
         tee_keys=_RSA if legacy_jwe else _SINCE_0_12,
+        short_paths=legacy_jwe,
         policy_data=PolicyData.PLUGIN_AND_PATH,
         default_policy="default_cpu",
         attestation_policy_id="default",
@@ -139,6 +144,7 @@ def _first_plugins(name: str, protocol: str, *, legacy_jwe: bool) -> Era:
         admin_role=False,
         simple_token=TokenForm.SIMPLE_HEADER,
         submodule="cpu",
+        sample_claims=_SVN_ONLY if legacy_jwe else SAMPLE_CLAIMS[:2],
     )
 
 
@@ -163,6 +169,7 @@ V0_8: Final = Era(
     health=False,
     admin_role=False,
     token=TokenForm.SIMPLE_FLAT,
+    sample_claims=_SVN_ONLY,
 )
 V0_9: Final = _before_plugins("v0.9", "0.1.0", MessageForm.EVIDENCE_TEXT, lower_accepted=True)
 V0_10: Final = _before_plugins("v0.10", "0.1.1", MessageForm.EVIDENCE_VALUE, lower_accepted=False)

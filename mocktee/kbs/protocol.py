@@ -92,10 +92,10 @@ class KbsProtocol:
 
     async def resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """GET /kbs/v0/resource/...: token, policy, storage and encryption, in this order."""
-        segments = self._full_path(segments)
+        segments = self._routed(segments)
         self.counters.resource_requests += 1
         claims = self._permitted_claims(request, segments)
-        content = self.resources.get(segments)
+        content = self.resources.get(self._stored(segments))
         key = tee_key_of(claims, self.era.submodule)
         try:
             document = jwe.encrypt(key, content, self.era.tee_keys, legacy=self.era.legacy_jwe)
@@ -118,12 +118,18 @@ class KbsProtocol:
             )
         return claims
 
-    def _full_path(self, segments: list[str]) -> list[str]:
-        if not self.era.short_paths:
+    def _routed(self, segments: list[str]) -> list[str]:
+        """Return the path that a router with fixed routes finds; it has no others."""
+        if self.era.plugins:
             return segments
         if len(segments) not in (2, 3):
-            raise FrameworkRefusedError(404)  # no route has that many segments
-        return segments if len(segments) == 3 else ["default", *segments]
+            raise FrameworkRefusedError(404)
+        return self._stored(segments)
+
+    def _stored(self, segments: list[str]) -> list[str]:
+        """Return the path of the resource: the short form is in repository ``default``."""
+        short = self.era.short_paths and len(segments) == 2
+        return ["default", *segments] if short else segments
 
     async def _body(self, request: web.Request) -> bytes:
         if self.era.framework_parses and request.content_type != JSON_TYPE:

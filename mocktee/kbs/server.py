@@ -91,7 +91,7 @@ class MockKbs:
         self._verifier = Verifier(
             QuoteAuthenticator(pki, options.clock),
             self.references,
-            full_claims=self.era.full_claims,
+            sample_claims=self.era.sample_claims,
         )
         self._state = state
         self._runner: web.AppRunner | None = None

@@ -6,6 +6,7 @@ without padding (trustee deps/verifier/src/sample, deps/verifier/src/sample_devi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,10 +32,12 @@ class DeviceVerdict:
     trust_vector: dict[str, Json] = field(default_factory=dict)
 
 
-def verify_sample(attestation: Attestation, *, full_claims: bool) -> tuple[dict[str, Json], str]:
+def verify_sample(
+    attestation: Attestation, claim_names: Sequence[str]
+) -> tuple[dict[str, Json], str]:
     """Return claims and report data of TEE ``sample``. Raises :class:`EvidenceRefusedError`."""
     svn, report_data = _judge(attestation.primary_evidence, SAMPLE, expected_digest(attestation))
-    return sample_claims(svn, full=full_claims), report_data
+    return sample_claims(svn, claim_names), report_data
 
 
 def verify_devices(attestation: Attestation) -> tuple[DeviceVerdict, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mocktee.kbs.authenticate import PlatformStatus, QuoteAuthenticator
-from mocktee.kbs.claims import tdx_claims
+from mocktee.kbs.claims import SAMPLE_CLAIMS, tdx_claims
 from mocktee.kbs.decide import (
     judge_binding,
     judge_debug,
@@ -55,11 +56,11 @@ class Verifier:
         authenticator: QuoteAuthenticator,
         references: ReferenceValues,
         *,
-        full_claims: bool = True,
+        sample_claims: Sequence[str] = SAMPLE_CLAIMS,
     ) -> None:
         self._authenticator = authenticator
         self._references = references
-        self._full_claims = full_claims
+        self._sample_claims = sample_claims
 
     def verify(self, tee: str, attestation: Attestation) -> Verdict:
         """Return the verdict, or raise :class:`EvidenceRefusedError` with the reason."""
@@ -69,7 +70,7 @@ class Verifier:
             case "tdx":
                 verdict = self._verify_tdx(attestation, digest)
             case "sample":
-                verdict = _verify_sample(attestation, digest, full_claims=self._full_claims)
+                verdict = _verify_sample(attestation, digest, self._sample_claims)
             case _:
                 raise EvidenceRefusedError("this verifier knows the TEEs tdx and sample only")
         return replace(verdict, devices=verify_devices(attestation))
@@ -131,9 +132,9 @@ def _binary(evidence: dict[str, Json], name: str) -> bytes:
 
 
 def _verify_sample(
-    attestation: Attestation, init_data: InitDataDigest | None, *, full_claims: bool
+    attestation: Attestation, init_data: InitDataDigest | None, claim_names: Sequence[str]
 ) -> Verdict:
-    claims, report_data = verify_sample(attestation, full_claims=full_claims)
+    claims, report_data = verify_sample(attestation, claim_names)
     return Verdict(
         tee=SAMPLE,
         claims=claims,

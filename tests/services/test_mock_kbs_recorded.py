@@ -136,7 +136,11 @@ def key_of(pem: str) -> TeeKey:
 
 @pytest.mark.parametrize(
     ("name", "era"),
-    [("trustee-head.json", "head"), ("trustee-v0.13.json", "v0.13")],
+    [
+        ("trustee-head.json", "head"),
+        ("trustee-v0.13.json", "v0.13"),
+        ("trustee-v0.11.json", "v0.11"),
+    ],
 )
 async def test_the_mock_answers_as_the_real_server(tmp_path: Path, name: str, era: str) -> None:
     recorded = recording(name)
