@@ -393,3 +393,12 @@ async def test_policy_texts_are_taken_as_base64url(tmp_path: Path) -> None:
             body = {"policy": b64u(OPEN.encode())}
             answer = await p.guest.call("POST", "/kbs/v0/resource-policy", body, headers)
             assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_an_expired_session_says_so_up_to_v0_10(tmp_path: Path) -> None:
+    for era, variant in (("v0.9", "ExpiredCookie"), ("v0.13", "AttestationError")):
+        now = [1_800_000_000.0]
+        async with pair(tmp_path / era, era, clock=lambda now=now: now[0]) as p:
+            await p.guest.auth()
+            now[0] += 300
+            assert problem(await p.guest.attest())[1] == variant
