@@ -7,6 +7,8 @@ import random
 
 import pytest
 
+from agent.attestation import AttestationAgent, MeasurementSettings
+from agent.service import StatusServicer
 from kbs import (
     AttestationRefusedError,
     AttestedSession,
@@ -20,9 +22,11 @@ from kbs import (
     TeeKey,
 )
 from kbs.hold_off import LONGEST_RETRY_AFTER
+from protos import cguest_pb2
 from secrecy import Secret
 from tests.rules.virtual_time import VirtualTime, settle
 from tests.wire.kbs_sealing import make_token
+from ttrpc import CallContext, Code, StatusError
 
 KEY = TeeKey.generate()
 
@@ -32,6 +36,16 @@ class Middle(random.Random):
 
     def uniform(self, a: float, b: float) -> float:
         return (a + b) / 2
+
+
+class NoAttester:
+    """A TEE that is never asked for evidence."""
+
+    tee = "tdx"
+    quotes_taken = 0
+
+    async def evidence(self, runtime_data: bytes, *, timeout_s: float | None = None) -> bytes:
+        raise AssertionError
 
 
 class World:
@@ -201,3 +215,31 @@ async def test_a_renewal_on_purpose_is_no_refusal_of_the_kbs() -> None:
     replaced = await world.keeper.session(refused=renewed)
     assert replaced.token_id != renewed.token_id
     assert world.keeper.handshakes == 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "refused"),
+    [
+        pytest.param(
+            AttestationRefusedError(401, "A", ""), Code.PERMISSION_DENIED, True, id="refused"
+        ),
+        pytest.param(KbsUnreachableError("x"), Code.UNAVAILABLE, False, id="unreachable"),
+    ],
+)
+async def test_a_held_caller_is_told_as_the_first_one_was(
+    failure: KbsError, code: Code, refused: bool
+) -> None:
+    """What a script decides by (the code, and with it ``cguest``'s exit code) stays the same."""
+    world = World()
+    world.failure = failure
+    agent = AttestationAgent(NoAttester(), MeasurementSettings(False, 17, None))
+    status = StatusServicer(agent, world.keeper, "https://kbs")
+    context = CallContext(deadline=None, metadata={}, peer=None)
+    for _ in range(2):
+        with pytest.raises(StatusError) as caught:
+            await status.attest(cguest_pb2.AttestRequest(), context)
+        assert (caught.value.code, caught.value.refused) == (code, refused)
+    assert world.tried == 1
+    with pytest.raises(StatusError):
+        await status.attest(cguest_pb2.AttestRequest(force=True), context)
+    assert world.tried == 2  # asked on purpose

@@ -11,7 +11,7 @@ URI = ResourceUri.parse("kbs:///default/key/1")
 # So long that no machine is too slow for it, and so short that silence is noticed.
 PATIENT = KbsLimits(request_seconds=40.0, resource_bytes=256 * 1024)
 IMPATIENT = KbsLimits(request_seconds=0.5)
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1, wait_for_network=False)
 
 
 class Attester:
