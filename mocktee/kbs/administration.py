@@ -41,11 +41,10 @@ class Administration:
 
     async def put_resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """POST /kbs/v0/resource/R/T/TAG: the body is the secret."""
+        segments = self.era.routed(segments)
         self._check_plugin(request)
-        if self.era.short_paths and len(segments) == 2:
-            segments = ["default", *segments]
-        self.resources.put(segments, await request.read())
-        return web.Response(content_type="text/xml") if self.era.plugins else web.Response()
+        self.resources.put(self.era.stored(segments), await request.read())
+        return web.Response(content_type="text/xml" if self.era.plugins else "application/json")
 
     async def delete_resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """DELETE /kbs/v0/resource/R/T/TAG."""
@@ -65,9 +64,9 @@ class Administration:
 
     async def list_resource_policies(self, request: web.Request) -> web.Response:
         """GET /kbs/v0/resource-policy: identifiers of policies; up to v0.18 the policy."""
-        self._check(request, "resource-policy")
         if not self.era.plugins:
             raise FrameworkRefusedError(405)
+        self._check(request, "resource-policy")
         if not self.era.reference_values:
             text = b64u_encode(self.policies.resource_policy.encode())
             return web.Response(body=text.encode(), content_type="text/xml")
@@ -78,14 +77,16 @@ class Administration:
 
         From v0.11 to v0.14 everybody may.
         """
+        body = await request.read()
+        if self.era.framework_parses:
+            try:
+                _attestation_policy(body)
+            except ValueError as error:
+                raise FrameworkRefusedError(400, f"Json deserialize error: {error}") from error
         if self.era.attestation_policy_guarded:
             self._check(request, "attestation-policy")
         try:
-            body = await request.read()
-            identifier = parse_object(body).get("policy_id")
-            if not isinstance(identifier, str):
-                raise MalformedError("missing field `policy_id`")
-            text = _policy_text(body)
+            identifier, text = _attestation_policy(body)
             if identifier == self.era.attestation_policy_id:
                 self.policies.set_attestation_policy(text)
         except (ValueError, PolicyEngineError) as error:
@@ -128,6 +129,13 @@ class Administration:
             self.authority.check(request.headers.get("Authorization"), request.path)
         except ValueError as error:
             raise PluginAdminRefusedError(str(error)) from error
+
+
+def _attestation_policy(body: bytes) -> tuple[str, str]:
+    identifier = parse_object(body).get("policy_id")
+    if not isinstance(identifier, str):
+        raise MalformedError("missing field `policy_id`")
+    return identifier, _policy_text(body)
 
 
 def _policy_text(body: bytes) -> str:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from mocktee.kbs.claims import SAMPLE_CLAIMS
-from mocktee.kbs.errors import UnknownEraError
+from mocktee.kbs.errors import FrameworkRefusedError, UnknownEraError
 from mocktee.kbs.messages import Binding, MessageForm
 
 
@@ -83,6 +83,27 @@ class Era:
     def plugins(self) -> bool:
         """Whether the first path segment names a plugin; otherwise the router knows all paths."""
         return self.wording is not Wording.PER_CALL
+
+    def routed(self, segments: list[str]) -> list[str]:
+        """Return the path as far as a router with fixed routes finds it; it has no others.
+
+        Raises :class:`~mocktee.kbs.errors.FrameworkRefusedError`.
+        """
+        if self.plugins:
+            return segments
+        if len(segments) not in (2, 3) or not all(segments):
+            raise FrameworkRefusedError(404)
+        return self.stored(segments)
+
+    def stored(self, segments: list[str]) -> list[str]:
+        """Return the path of the resource: the short form is in repository ``default``."""
+        short = self.short_paths and len(segments) == 2
+        return ["default", *segments] if short else segments
+
+    @property
+    def checks_policies(self) -> bool:
+        """Whether a resource policy is compiled when it is set, and not only when it is used."""
+        return self.plugins
 
     @property
     def undefined_denies(self) -> bool:

@@ -36,17 +36,22 @@ class PolicyBook:
     def __init__(self, references: ReferenceValues, era: Era = HEAD) -> None:
         self._references = references
         self._era = era
-        self._resource = RegoPolicy(shipped_policy(era.default_policy), _ALLOW)
+        self.resource_policy = shipped_policy(era.default_policy)
+        self._resource: RegoPolicy | None = RegoPolicy(self.resource_policy, _ALLOW)
         self._attestation = RegoPolicy(shipped_policy("appraisal"), _TRUST_CLAIMS)
 
-    @property
-    def resource_policy(self) -> str:
-        """The text of the resource policy in force."""
-        return self._resource.text
-
     def set_resource_policy(self, text: str) -> None:
-        """Replace the resource policy. Raises ``PolicyEngineError``; the old one stays then."""
-        self._resource = RegoPolicy(text, _ALLOW)
+        """Replace the resource policy. Raises ``PolicyEngineError``; the old one stays then.
+
+        Servers that do not check it take any text, and fail when they use it.
+        """
+        try:
+            self._resource = RegoPolicy(text, _ALLOW)
+        except PolicyEngineError:
+            if self._era.checks_policies:
+                raise
+            self._resource = None
+        self.resource_policy = text
 
     def set_attestation_policy(self, text: str) -> None:
         """Replace the attestation policy. Raises ``PolicyEngineError``; the old one stays then."""
@@ -58,6 +63,8 @@ class PolicyBook:
         self, segments: Sequence[str], query: Mapping[str, str], claims: Mapping[str, Json]
     ) -> bool:
         """Return whether a guest with these claims may read this resource."""
+        if self._resource is None:
+            raise PolicyEngineError("Failed to load resource policy")
         data = policy_data(self._era.policy_data, segments, query)
         allowed = self._resource.evaluate(data, claims)
         if not isinstance(allowed, bool) and not self._era.undefined_denies:

@@ -92,10 +92,10 @@ class KbsProtocol:
 
     async def resource(self, request: web.Request, segments: list[str]) -> web.Response:
         """GET /kbs/v0/resource/...: token, policy, storage and encryption, in this order."""
-        segments = self._routed(segments)
+        segments = self.era.routed(segments)
         self.counters.resource_requests += 1
         claims = self._permitted_claims(request, segments)
-        content = self.resources.get(self._stored(segments))
+        content = self.resources.get(self.era.stored(segments))
         key = tee_key_of(claims, self.era.submodule)
         try:
             document = jwe.encrypt(key, content, self.era.tee_keys, legacy=self.era.legacy_jwe)
@@ -117,19 +117,6 @@ class KbsProtocol:
                 f"and TEE status {_status_of(claims, self.era.submodule)}"
             )
         return claims
-
-    def _routed(self, segments: list[str]) -> list[str]:
-        """Return the path that a router with fixed routes finds; it has no others."""
-        if self.era.plugins:
-            return segments
-        if len(segments) not in (2, 3):
-            raise FrameworkRefusedError(404)
-        return self._stored(segments)
-
-    def _stored(self, segments: list[str]) -> list[str]:
-        """Return the path of the resource: the short form is in repository ``default``."""
-        short = self.era.short_paths and len(segments) == 2
-        return ["default", *segments] if short else segments
 
     async def _body(self, request: web.Request) -> bytes:
         if self.era.framework_parses and request.content_type != JSON_TYPE:
@@ -154,7 +141,12 @@ class KbsProtocol:
         if parts is None:
             if self.era.wording is Wording.PER_CALL and not self.era.lower_accepted:
                 raise HandlerPanicError(f"version {text!r} is unwrapped by the handler")
-            raise AuthRefusedError("failed to parse KBS version")
+            per_call = self.era.wording is Wording.PER_CALL
+            raise AuthRefusedError(
+                f"unexpected character {text[:1]!r} while parsing major version number"
+                if per_call
+                else "failed to parse KBS version"
+            )
         got = tuple(int(parts[number]) for number in (1, 2, 3))
         own = tuple(int(number) for number in self.era.protocol.split("."))
         # Build metadata takes no part in the comparison (Semantic Versioning 2.0.0, 10); a

@@ -92,7 +92,7 @@ def _reports(verdict: Verdict) -> dict[str, Json]:
         ],
         "reference-data": {},
         "customized_claims": {
-            "init_data": verdict.init_data_claims or "",
+            "init_data": verdict.init_data_claims,
             "runtime_data": dict(verdict.runtime_data),
         },
     }

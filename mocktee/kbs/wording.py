@@ -82,6 +82,12 @@ def _only(text: str) -> Callable[[str], str]:
     return lambda _cause: text
 
 
+def _admin(cause: str) -> str:
+    said = "parse Authorization header" if cause == NO_BEARER else "token verification"
+    return f"Authentication failed: Requester is not an authorized user: {said} failed"
+
+
+_NO_FILE: Final = "Read secret failed: read resource from local fs"
 # The first kind that fits decides.
 _PER_CALL: Final[tuple[tuple[type[errors.ProblemError], str, Callable[[str], str]], ...]] = (
     (
@@ -101,17 +107,14 @@ _PER_CALL: Final[tuple[tuple[type[errors.ProblemError], str, Callable[[str], str
         "PolicyEngineFailed",
         _after("Resource policy engine evaluate failed"),
     ),
-    (errors.ResourceMissingError, "ReadSecretFailed", _after("Read secret failed")),
-    (
-        errors.ResourcePathError,
-        "InvalidRequest",
-        _only("The request is invalid: Invalid resource path"),
-    ),
+    # What is no path today was a file that is not there.
+    (errors.ResourceMissingError, "ReadSecretFailed", _only(_NO_FILE)),
+    (errors.ResourcePathError, "ReadSecretFailed", _only(_NO_FILE)),
     (errors.PluginFailedError, "SetSecretFailed", _after("Set secret failed")),
     (
         errors.TokenMissingError,
         "InvalidRequest",
-        _only("The request is invalid: parse Authorization header failed: Invalid Header provided"),
+        _only("The request is invalid: parse Authorization header failed: invalid Header provided"),
     ),
     (
         errors.TokenKeyError,
@@ -124,14 +127,6 @@ _PER_CALL: Final[tuple[tuple[type[errors.ProblemError], str, Callable[[str], str
         _after("Received an illegal token: verify token failed"),
     ),
     (errors.EncryptionFailedError, "JWEFailed", _after("Json Web Encryption failed")),
-    (
-        errors.AdminRefusedError,
-        "FailedAuthentication",
-        _after("Authentication failed: Requester is not an authorized user"),
-    ),
-    (
-        errors.PluginAdminRefusedError,
-        "FailedAuthentication",
-        _after("Authentication failed: Requester is not an authorized user"),
-    ),
+    (errors.AdminRefusedError, "FailedAuthentication", _admin),
+    (errors.PluginAdminRefusedError, "FailedAuthentication", _admin),
 )

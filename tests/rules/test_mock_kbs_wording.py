@@ -9,6 +9,8 @@ from mocktee.kbs.era import ERAS, HEAD, V0_8, V0_10, V0_11, Era, PolicyData, era
 from mocktee.kbs.policies import policy_data
 from mocktee.kbs.wording import Problem, word
 
+UNAUTHORIZED = "Authentication failed: Requester is not an authorized user"
+
 
 @pytest.mark.parametrize(
     ("error", "problem"),
@@ -34,7 +36,7 @@ from mocktee.kbs.wording import Problem, word
         (errors.PolicyDeniedError("x"), (401, "PolicyReject", "Resource not permitted.")),
         (
             errors.ResourceMissingError("no resource a/b/c"),
-            (404, "ReadSecretFailed", "Read secret failed: no resource a/b/c"),
+            (404, "ReadSecretFailed", "Read secret failed: read resource from local fs"),
         ),
         (
             errors.PluginFailedError("full"),
@@ -57,7 +59,7 @@ from mocktee.kbs.wording import Problem, word
             (
                 401,
                 "FailedAuthentication",
-                "Authentication failed: Requester is not an authorized user: who",
+                f"{UNAUTHORIZED}: token verification failed",
             ),
         ),
         (

