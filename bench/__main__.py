@@ -7,11 +7,17 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, quotes, reference, services
+from bench import mounts, quote_reading, quotes, reference, services
 from bench.figures import Report, machine
+from secrecy.journal import configure_logging
 
 RESULTS = Path(__file__).resolve().parent / "results" / "latest.json"
-PARTS = {"quotes": quotes.measure, "services": services.measure, "mounts": mounts.measure}
+PARTS = {
+    "quotes": quotes.measure,
+    "reading": quote_reading.measure,
+    "services": services.measure,
+    "mounts": mounts.measure,
+}
 
 
 async def measure(parts: list[str], peers: Path | None) -> None:
@@ -35,6 +41,7 @@ def main() -> int:
         help="folder with the reference's attestation-agent and confidential-data-hub",
     )  # fmt: skip
     args = parser.parse_args()
+    configure_logging("warning")
     asyncio.run(measure(args.parts or list(PARTS), args.reference))
     return 0
 
