@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, quote_reading, quotes, reference, services
+from bench import mounts, quote_reading, quotes, reference, services, sessions
 from bench.figures import Report, machine
 from secrecy.journal import configure_logging
 
@@ -16,6 +16,7 @@ PARTS = {
     "quotes": quotes.measure,
     "reading": quote_reading.measure,
     "services": services.measure,
+    "sessions": sessions.measure,
     "mounts": mounts.measure,
 }
 

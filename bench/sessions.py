@@ -1,0 +1,56 @@
+"""What a session costs and saves: twenty secrets on a one-second quote, and a warm resource."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+from bench.figures import Figure, Report
+from demo.stage import Stage
+from protos.stubs import GetResourceStub
+
+SECRETS = 20
+WARM = 300
+ROUNDS = 5
+
+
+async def twenty(stage: Stage) -> tuple[float, int]:
+    """Seconds and quotes for SECRETS resources asked for at once without a session."""
+    await stage.restart()
+    before = await stage.harness.quotes_made()
+    async with await stage.hub() as client:
+        stub = GetResourceStub(client)
+        start = time.perf_counter()
+        await asyncio.gather(
+            *(stub.get_resource(f"kbs:///bench/many/{n}", timeout_s=50) for n in range(SECRETS))
+        )
+        seconds = time.perf_counter() - start
+    return seconds, await stage.harness.quotes_made() - before
+
+
+async def warm(stage: Stage) -> float:
+    """Median milliseconds of one resource after another, each fetched from the key broker."""
+    samples = []
+    async with await stage.hub() as client:
+        stub = GetResourceStub(client)
+        for _ in range(WARM):
+            start = time.perf_counter()
+            await stub.get_resource("kbs:///bench/many/0", timeout_s=50)
+            samples.append((time.perf_counter() - start) * 1000)
+    return statistics.median(samples)
+
+
+async def measure(report: Report) -> None:
+    """Over TLS, the mock key broker's time included."""
+    async with Stage.open(latency=1.0) as stage:
+        for number in range(SECRETS):
+            await stage.harness.put_resource(f"bench/many/{number}", b"x" * 32)
+        runs = [await twenty(stage) for _ in range(ROUNDS)]
+        report.add(
+            Figure("twenty secrets at once, quote 1 s", "s", tuple(r[0] for r in runs),
+                   "lower", 1.3)
+        )  # fmt: skip
+        report.add(Figure("quotes for them", "", tuple(r[1] for r in runs), "lower", 1))
+        medians = tuple([await warm(stage) for _ in range(ROUNDS)])
+        report.add(Figure("warm resource, p50, mock KBS included", "ms", medians, "lower", 3))
