@@ -28,8 +28,9 @@ PKI = MockPki.create()
 # the cause of a refusal is in the answer.
 OWN_WORDS = {"bad policy"}
 OWN_CAUSES = {
-    *("wrong digest", "wrong nonce", "malformed evidence", "bad bearer"),
-    *("undefined", "key RSA-OAEP-256"),
+    *("wrong digest", "wrong nonce", "malformed evidence", "bad bearer", "undefined"),
+    *("missing resource", "bad paths"),
+    *("key RSA-OAEP-256", "key P-256", "key P-521", "key device"),
 }
 PARSER = "Json deserialize error: "
 
@@ -107,6 +108,11 @@ def comparable(text: str) -> object:
             return body
 
 
+def kind(text: str) -> str:
+    """The type of a problem document; the text itself if it is none."""
+    return str(json.loads(text)["type"]) if text.startswith("{") else text
+
+
 def attributes(cookie: str | None) -> list[str] | None:
     return None if cookie is None else [part.partition("=")[0] for part in cookie.split("; ")]
 
@@ -119,8 +125,8 @@ def assert_alike(exchange: Mapping[str, Any], answer: Answer, *, old: bool = Fal
     text = answer.body.decode()
     if text.startswith(PARSER):
         assert recorded["body"].startswith(PARSER)
-    elif answer.status == 401 and step in OWN_WORDS | (OWN_CAUSES if old else set()):
-        assert answer.problem == json.loads(recorded["body"])["type"].rsplit("/", 1)[-1]
+    elif answer.status != 200 and step in OWN_WORDS | (OWN_CAUSES if old else set()):
+        assert kind(text) == kind(recorded["body"])
     else:
         assert comparable(text) == comparable(recorded["body"])
 
@@ -149,6 +155,7 @@ def key_of(pem: str) -> TeeKey:
         ("trustee-head.json", "head"),
         ("trustee-v0.13.json", "v0.13"),
         ("trustee-v0.11.json", "v0.11"),
+        ("trustee-v0.10.json", "v0.10"),
         ("trustee-v0.9.json", "v0.9"),
     ],
 )
@@ -157,9 +164,13 @@ async def test_the_mock_answers_as_the_real_server(tmp_path: Path, name: str, er
     opened = 0
     async with replaying(tmp_path, era) as replay:
         for number, exchange in enumerate(recorded["exchanges"]):
+            if exchange["answer"] is None:  # the handler panicked
+                with pytest.raises(aiohttp.ServerDisconnectedError):
+                    await replay.play(exchange | {"answer": {"status": 0}})
+                continue
             answer = await replay.play(exchange)
             try:
-                assert_alike(exchange, answer, old=era == "v0.9")
+                assert_alike(exchange, answer, old=era in ("v0.9", "v0.10"))
             except AssertionError as error:
                 error.add_note(f"exchange {number}, {exchange['step']}: {exchange['request']}")
                 raise
