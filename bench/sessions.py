@@ -58,7 +58,7 @@ async def measure(report: Report) -> None:
                    "lower", 1.3)
         )  # fmt: skip
         report.add(Figure("quotes for them", "", tuple(r[1] for r in runs), "lower", 1))
-        runs = [await warm(stage) for _ in range(ROUNDS)]
-        whole, own = tuple(r[0] for r in runs), tuple(r[1] for r in runs)
+        warmed = [await warm(stage) for _ in range(ROUNDS)]
+        whole, own = tuple(r[0] for r in warmed), tuple(r[1] for r in warmed)
         report.add(Figure("warm resource, p50, mock KBS included", "ms", whole, "lower"))
         report.add(Figure("warm resource, own CPU time", "ms", own, "lower", 3))
