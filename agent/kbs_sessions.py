@@ -35,10 +35,15 @@ class KbsSessions:
     primary: SessionKeeper
     by_url: Mapping[str, SessionKeeper] = field(default_factory=dict)
 
+    @property
+    def keepers(self) -> tuple[SessionKeeper, ...]:
+        """Every keeper; without a key broker the one that refuses."""
+        return tuple(self.by_url.values()) or (self.primary,)
+
     async def keep_fresh(self) -> None:
         """Renew every session in time. Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for keeper in self.by_url.values() or (self.primary,):
+            for keeper in self.keepers:
                 group.create_task(keeper.keep_fresh())
 
     def release_holds(self) -> None:

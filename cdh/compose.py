@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from cdh.brokers import open_brokers, same_process
+from cdh.brokers import Broker, open_brokers, same_process
 from cdh.config import CdhConfig
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.child import COMMAND
@@ -32,6 +32,7 @@ class RunningHub:
     hub: ConfidentialDataHub
     tables: list[ServiceTable]
     background: Callable[[], Coroutine[None, None, None]]
+    brokers: tuple[Broker, ...] = ()
 
 
 @asynccontextmanager
@@ -74,4 +75,5 @@ async def open_hub(
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )
         status = HubStatusServicer(config.kbc, opened.brokers)
-        yield RunningHub(hub, [*hub_tables(hub), hub_status_table(status)], mounts.run)
+        tables = [*hub_tables(hub), hub_status_table(status)]
+        yield RunningHub(hub, tables, mounts.run, opened.brokers)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.spec import MountPolicy, MountRequest, MountSpec
 from cdh.mounts.supervisor import MountStatus, MountSupervisor
+from cdh.refusal import is_refusal
 from cdh.resources import ResourceSource
 from cdh.sealed.textual import is_sealed
 from cdh.sealed.unseal import Unsealer
@@ -30,8 +31,23 @@ class MountSettings:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class HubCounts:
+    """What was asked of this hub since it started, and how it went.
+
+    A resource is ``served``, ``refused`` when somebody who may decide said no, else ``failed``.
+    ``unseal_failures`` include sealed keys of mounts, ``mount_restarts`` mounts that are gone.
+    """
+
+    served: int
+    refused: int
+    failed: int
+    unseal_failures: int
+    mount_restarts: int
+
+
 class ConfidentialDataHub:
-    """Resources, sealed secrets and mounts. Holds no state but that of the mounts."""
+    """Resources, sealed secrets and mounts. Holds no state but the mounts and counts."""
 
     def __init__(
         self,
@@ -44,13 +60,33 @@ class ConfidentialDataHub:
         self._unsealer = unsealer
         self._mounts = mounts
         self._mount_settings = mount_settings
+        self._served = self._refused = self._failed = self._unseal_failures = 0
+
+    def counts(self) -> HubCounts:
+        """Return the counts up to now. A caller who hung up, and :meth:`watch`, count nowhere."""
+        return HubCounts(
+            self._served,
+            self._refused,
+            self._failed,
+            self._unseal_failures,
+            self._mounts.total_restarts,
+        )
 
     async def get_resource(self, uri_text: str) -> Secret:
         """Return the resource ``uri_text`` names.
 
         Raises ``kbs.KbsError`` (a malformed URI included) or :class:`~cdh.errors.CdhError`.
         """
-        return await self._resources.get(ResourceUri.parse(uri_text))
+        try:
+            content = await self._resources.get(ResourceUri.parse(uri_text))
+        except Exception as error:
+            if is_refusal(error):
+                self._refused += 1
+            else:
+                self._failed += 1
+            raise
+        self._served += 1
+        return content
 
     def watch(self, uri_text: str, interval: float) -> AsyncGenerator[WatchEvent, None]:
         """Tell how the resource is, and then whenever that changes; asks every ``interval`` s.
@@ -62,7 +98,11 @@ class ConfidentialDataHub:
 
     async def unseal(self, sealed: bytes) -> Secret:
         """Return the value of a sealed secret. Raises as :meth:`get_resource`."""
-        return await self._unsealer.unseal(sealed)
+        try:
+            return await self._unsealer.unseal(sealed)
+        except Exception:
+            self._unseal_failures += 1
+            raise
 
     async def secure_mount(self, request: MountRequest) -> None:
         """Mount what ``request`` asks for and return when it serves.
@@ -97,7 +137,7 @@ class ConfidentialDataHub:
         """Unseal a value that is marked as sealed; take any other as it is, as the reference."""
         text = value.reveal_text()
         if is_sealed(text):
-            return await self._unsealer.unseal(text.encode())
+            return await self.unseal(text.encode())
         log.warning(
             "mount key given in plain", option=option, hint="the host has seen it; seal it instead"
         )

@@ -11,19 +11,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from cdh.errors import (
-    AgentRefusedError,
-    CdhError,
-    MountFailedError,
-    MountNotFoundError,
-    MountRefusedError,
-    SealedAlgorithmError,
-    SealedProviderError,
-    SealedSignatureError,
-    bounded,
-)
+from cdh.errors import CdhError, MountNotFoundError, bounded
 from cdh.hub import ConfidentialDataHub
 from cdh.mounts.spec import MountRequest
+from cdh.refusal import is_refusal
 from kbs import KbsError
 from protos import api_pb2, cguest_pb2, keyprovider_pb2, services, tables
 from secrecy.journal import get_logger
@@ -33,23 +24,6 @@ log = get_logger("cdh")
 
 PREFIX: Final = "[CDH] [ERROR]: "
 MAX_CAUSE: Final = 700  # characters
-REFUSALS: Final = (
-    MountRefusedError,
-    SealedAlgorithmError,
-    SealedProviderError,
-    SealedSignatureError,
-)
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether somebody who may decide said no, as opposed to a failure on the way."""
-    if isinstance(error, AgentRefusedError):
-        return error.refused
-    if isinstance(error, KbsError):
-        return error.decided
-    if isinstance(error, MountFailedError):
-        return error.kind == "credentials"
-    return isinstance(error, REFUSALS)
 
 
 def cause_line(error: Exception) -> str:

@@ -105,6 +105,8 @@ async def serve(config: CguestdConfig, services: Sequence[Service], shutdown: Sh
 
             backends = await sockets.enter_async_context(rest_backends(config.rest, parts))
             await sockets.enter_async_context(open_rest(config.rest, backends))
+        if config.metrics.socket is not None:
+            await _serve_metrics(config.metrics.socket, parts, sockets)
         readiness.ready()
         log.info("serving", services=list(services))
         await shutdown.wait()
@@ -112,6 +114,18 @@ async def serve(config: CguestdConfig, services: Sequence[Service], shutdown: Sh
         await asyncio.gather(*(server.drain(DRAIN_SECONDS) for server in parts.servers))
         for task in tasks:
             task.cancel()
+
+
+async def _serve_metrics(socket: str, parts: Parts, sockets: AsyncExitStack) -> None:
+    # As REST: who has no metrics does not pay for the import of aiohttp's server.
+    from cguestd.metrics import families
+    from cguestd.metrics_socket import open_metrics
+    from cguestd.metrics_text import render
+
+    def text() -> str:
+        return render(families(parts.agent, parts.hub))
+
+    await sockets.enter_async_context(open_metrics(UnixAddress.parse(socket), text))
 
 
 async def _listen(

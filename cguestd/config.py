@@ -22,13 +22,20 @@ class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
+class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``socket``: where metrics are served, ``unix:///path``; absent is not at all."""
+
+    socket: str | None = None
+
+
 class CguestdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[agent]`` as aa.toml, ``[cdh]`` as cdh.toml, ``[rest]``, ``[log]``."""
+    """``[agent]`` as aa.toml, ``[cdh]`` as cdh.toml, ``[rest]``, ``[log]``, ``[metrics]``."""
 
     agent: AgentConfig = msgspec.field(default_factory=AgentConfig)
     cdh: CdhConfig = msgspec.field(default_factory=CdhConfig)
     rest: RestConfig = msgspec.field(default_factory=RestConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
+    metrics: MetricsConfig = msgspec.field(default_factory=MetricsConfig)
 
     def check(self) -> None:
         """Raise for values that cannot work, before anything is opened. Reads no files.
@@ -36,6 +43,8 @@ class CguestdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises ``lifecycle.LifecycleError``, ``cdh.errors.CdhError`` or ``rest.errors.RestError``.
         """
         UnixAddress.parse(self.agent.socket)
+        if self.metrics.socket is not None:
+            UnixAddress.parse(self.metrics.socket)
         self.cdh.check()
         self.rest.check()
 

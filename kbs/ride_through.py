@@ -22,12 +22,16 @@ log = get_logger("kbs")
 
 @dataclass(frozen=True, slots=True)
 class RideThroughStatus:
-    """``since`` is unix seconds, None while the KBS answers; ``last_error`` empty then."""
+    """``since`` is unix seconds, None while the KBS answers; ``last_error`` empty then.
+
+    ``oldest_seconds`` is how long ago the source last gave the secret that is kept the longest.
+    """
 
     kept: int
     served: int
     since: float | None
     last_error: str
+    oldest_seconds: float
 
 
 class RideThrough:
@@ -59,7 +63,13 @@ class RideThrough:
     @property
     def status(self) -> RideThroughStatus:
         """How many secrets are kept, how often kept ones were given out, and since when."""
-        return RideThroughStatus(len(self._kept), self._served, self._since, self._last_error)
+        return RideThroughStatus(
+            len(self._kept),
+            self._served,
+            self._since,
+            self._last_error,
+            self._kept.oldest_seconds,
+        )
 
     async def get(self, uri: ResourceUri) -> Secret:
         """Return the resource, or what it was if the KBS is away. Raises as the source does."""

@@ -17,6 +17,7 @@ MAX_BYTES: Final = 8 * 1024 * 1024  # two resources of the largest size
 @dataclass(slots=True)
 class _Entry:
     content: Secret
+    put_at: float  # loop time
     timer: asyncio.TimerHandle
 
 
@@ -47,11 +48,18 @@ class SecretCache:
         if self._seconds == 0 or len(content) > self._max_bytes:
             return
         self.discard(uri)
-        timer = asyncio.get_running_loop().call_later(self._seconds, self.discard, uri)
-        self._entries[uri] = _Entry(Secret(content.reveal()), timer)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._seconds, self.discard, uri)
+        self._entries[uri] = _Entry(Secret(content.reveal()), loop.time(), timer)
         self._bytes += len(content)
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             self.discard(next(iter(self._entries)))
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the oldest content is held, 0 if none is. Call it inside the running loop."""
+        oldest = next(iter(self._entries.values()), None)  # a renewed one moves to the end
+        return 0.0 if oldest is None else asyncio.get_running_loop().time() - oldest.put_at
 
     def discard(self, uri: ResourceUri) -> None:
         """Overwrite and forget the content of ``uri``, if it is held."""

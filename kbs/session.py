@@ -112,6 +112,7 @@ class SessionKeeper:
         self._flight: Flight[AttestedSession] | None = None
         self._renew_at: float | None = None
         self._handshakes = 0
+        self._failed_handshakes = 0
         self._last_failure: HandshakeFailure | None = None
         self._changed = asyncio.Event()
         self._hold_off = hold_off
@@ -139,6 +140,16 @@ class SessionKeeper:
     def handshakes(self) -> int:
         """How many handshakes have succeeded."""
         return self._handshakes
+
+    @property
+    def failed_handshakes(self) -> int:
+        """How many handshakes have failed; a request during a hold is none."""
+        return self._failed_handshakes
+
+    @property
+    def hold_seconds(self) -> float:
+        """Seconds until failures are waited out; 0 if nothing is."""
+        return 0.0 if self._hold_off is None else self._hold_off.remaining
 
     @property
     def last_error(self) -> str:
@@ -256,6 +267,7 @@ class SessionKeeper:
         except Exception as error:
             # Also what is no KbsError: evidence comes from the attester, with errors of its own.
             self._last_failure = failure_of(error)
+            self._failed_handshakes += 1
             if self._hold_off is not None:
                 self._hold_off.failed(error)
             raise

@@ -127,6 +127,7 @@ class MountSupervisor:
         self._policy = SupervisionPolicy() if policy is None else policy
         self._command = tuple(command)
         self._mounts: dict[str, _Mount] = {}
+        self.total_restarts = 0  # also of mounts that are gone
         self._tasks: asyncio.TaskGroup | None = None
         self._running = asyncio.Event()
         self._stopped = False
@@ -274,6 +275,7 @@ class MountSupervisor:
                 log.warning("mount died", mount_point=mount.path, problem=problem, again_in=delay)
                 await asyncio.sleep(delay)
                 mount.restarts += 1
+                self.total_restarts += 1
 
     async def _stay_failed(self, mount: _Mount, problem: str) -> None:
         """Keep the record, without keys, until somebody unmounts or replaces it."""

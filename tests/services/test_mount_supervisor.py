@@ -212,6 +212,7 @@ async def test_a_child_that_dies_is_replaced_with_the_same_keys(tmp_path: Path) 
         own = [e for e in read_mountinfo() if e.mount_point == str(made.target)]
         assert len(own) == 1
     assert made.nothing_left()
+    assert made.supervisor.total_restarts == 1  # a counter does not fall when a mount goes
 
 
 async def test_a_mount_that_cannot_be_restarted_stays_listed_as_failed(tmp_path: Path) -> None:
