@@ -20,7 +20,10 @@ MAX_AA_JSON_BYTES: Final = MAX_TOKEN_CHARACTERS + 2 * MAX_PEM_BYTES
 
 
 def session_to_aa_json(session: AttestedSession) -> Secret:
-    """Return the JSON form of ``session``. It holds the private key, hence a ``Secret``."""
+    """Return the JSON form of ``session``. It holds the private key, hence a ``Secret``.
+
+    Raises :class:`~kbs.errors.TeeKeyError` for an ML-KEM key, which this form cannot carry.
+    """
     return Secret(
         json.dumps(
             {

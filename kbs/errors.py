@@ -295,14 +295,16 @@ class ResourceUriError(KbsError):
 
 
 class TeeKeyError(KbsError):
-    """A TEE key is of a kind that this client does not support, or its PEM cannot be read."""
+    """A TEE key is of a kind that cannot be used here, or its PEM cannot be read."""
 
-    def __init__(self, problem: str) -> None:
-        super().__init__(
-            problem,
-            attempted="reading a TEE key",
-            hint="EC P-256 or P-521 as PKCS#8 PEM, or RSA as PKCS#1 PEM",
-        )
+    def __init__(
+        self,
+        problem: str,
+        *,
+        attempted: str = "reading a TEE key",
+        hint: str = "EC P-256 or P-521 as PKCS#8 PEM, or RSA as PKCS#1 PEM",
+    ) -> None:
+        super().__init__(problem, attempted=attempted, hint=hint)
 
 
 class AaJsonError(KbsError):

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kbs.errors import JweError, JweFormatError
 from kbs.peer_json import PeerTextError, decode_base64url, decode_object
-from kbs.tee_key import ML_KEM_768, RSA1_5, TeeKey
+from kbs.tee_key import RSA1_5, TeeKey
 from secrecy import Secret
 
 A256GCM: Final = "A256GCM"
 IV_BYTES: Final = 12  # RFC 7518 5.3
 TAG_BYTES: Final = 16
-MAX_PROTECTED_CHARACTERS: Final = 4096  # a P-521 header has about 300
+MAX_PROTECTED_CHARACTERS: Final = 4096  # a P-521 header has about 300, an ML-KEM one 2000
 MAX_ENCRYPTED_KEY_BYTES: Final = 1024  # RSA 8192
 # Room for everything around the ciphertext; callers size their body limit with it.
 MAX_ENVELOPE_CHARACTERS: Final = 8192
@@ -41,6 +41,7 @@ class JweEnvelope:
 
     alg: str
     epk: dict[str, object] | None
+    ek: str | None
     encrypted_key: bytes = field(repr=False)
     iv: bytes = field(repr=False)
     ciphertext: bytes = field(repr=False)
@@ -64,11 +65,12 @@ def parse_jwe(body: bytes) -> JweEnvelope:
     legacy = protected.startswith("{")
     # A lone surrogate, which JSON can spell, is then found to be no UTF-8.
     text = protected.encode("utf-8", "surrogatepass") if legacy else _decode("protected", protected)
-    alg, epk = _parse_header(text)
+    alg, epk, ek = _parse_header(text)
     ciphertext, tag = _legacy_content(members, alg) if legacy else _content(members)
     envelope = JweEnvelope(
         alg=alg,
         epk=epk,
+        ek=ek,
         encrypted_key=_decode("encrypted_key", _text(members, "encrypted_key")),
         iv=_decode("iv", _text(members, "iv")),
         ciphertext=ciphertext,
@@ -102,7 +104,7 @@ def _legacy_content(members: dict[str, object], alg: str) -> tuple[bytes, bytes]
 
 def open_jwe(envelope: JweEnvelope, key: TeeKey) -> Secret:
     """Decrypt and authenticate. Raises :class:`~kbs.errors.JweError`, the same for every cause."""
-    content_key = key.unwrap(envelope.alg, envelope.epk, envelope.encrypted_key)
+    content_key = key.unwrap(envelope.alg, envelope.epk, envelope.encrypted_key, ek=envelope.ek)
     try:
         content = AESGCM(content_key).decrypt(
             envelope.iv, envelope.ciphertext + envelope.tag, envelope.additional_data
@@ -112,7 +114,7 @@ def open_jwe(envelope: JweEnvelope, key: TeeKey) -> Secret:
     return Secret(content)
 
 
-def _parse_header(text: bytes) -> tuple[str, dict[str, object] | None]:
+def _parse_header(text: bytes) -> tuple[str, dict[str, object] | None, str | None]:
     try:
         header = decode_object(text)
     except PeerTextError as error:
@@ -120,16 +122,17 @@ def _parse_header(text: bytes) -> tuple[str, dict[str, object] | None]:
     refused = header.keys() & _REFUSED_HEADER_MEMBERS
     if refused:
         raise JweFormatError(f"header member {min(refused)!r} is not accepted")
-    alg, enc, epk = header.get("alg"), header.get("enc"), header.get("epk")
+    alg, enc = header.get("alg"), header.get("enc")
+    epk, ek = header.get("epk"), header.get("ek")
     if not isinstance(alg, str):
         raise JweFormatError("the header has no alg")
-    if alg == ML_KEM_768:
-        raise JweFormatError(f"{ML_KEM_768} is experimental in the KBS and absent here")
     if enc != A256GCM:
         raise JweFormatError(f"enc must be {A256GCM}")
     if epk is not None and not isinstance(epk, dict):
         raise JweFormatError("epk is not an object")
-    return alg, epk
+    if ek is not None and not isinstance(ek, str):
+        raise JweFormatError("ek is not a string")
+    return alg, epk, ek
 
 
 def _text(members: dict[str, object], name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from kbs.errors import TeeKeyError
 from kbs.payloads import (
     AuthRequest,
     Challenge,
@@ -52,13 +53,25 @@ def bind_json(challenge: Challenge, tee_pubkey: Mapping[str, str]) -> bytes:
     return digest_of({"nonce": challenge.nonce, "tee-pubkey": tee_pubkey}, challenge)
 
 
-def rsa_only(_wanted: TeeKeyAlgorithm) -> TeeKeyAlgorithm:
-    """A KBS of protocol 0.1.x knows no other key, whatever is wanted."""
+def rsa_only(wanted: TeeKeyAlgorithm) -> TeeKeyAlgorithm:
+    """A KBS of protocol 0.1.x knows no other key. Raises :class:`~kbs.errors.TeeKeyError`."""
+    _refuse_ml_kem(wanted)
     return TeeKeyAlgorithm.RSA1_5
 
 
+def _refuse_ml_kem(wanted: TeeKeyAlgorithm) -> None:
+    """Who asks for a post-quantum key must not get another because a KBS claims to be old."""
+    if wanted is TeeKeyAlgorithm.ML_KEM_768:
+        raise TeeKeyError(
+            f"a KBS of a protocol before 0.4.0 knows no {wanted.value} keys",
+            attempted="choosing a TEE key",
+            hint="upgrade the KBS to a pqc build, or set another tee_key_algorithm",
+        )
+
+
 def no_p521(wanted: TeeKeyAlgorithm) -> TeeKeyAlgorithm:
-    """P-521 came with Trustee v0.16, after protocol 0.2.0."""
+    """P-521 came with Trustee v0.16, after 0.2.0. Raises :class:`~kbs.errors.TeeKeyError`."""
+    _refuse_ml_kem(wanted)
     return TeeKeyAlgorithm.EC_P256 if wanted is TeeKeyAlgorithm.EC_P521 else wanted
 
 

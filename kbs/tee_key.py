@@ -1,8 +1,8 @@
 """The ephemeral TEE key of one attested session: made here, bound by a quote, never stored.
 
 Owns key generation, the public form that enters the handshake, the PEM form that the attestation
-agent hands to the data hub, and unwrapping of content keys (RFC 7518 4.2, 4.3 and 4.6). The
-envelope around a wrapped key is the business of :mod:`kbs.jwe`.
+agent hands to the data hub, and unwrapping of content keys (RFC 7518 4.2, 4.3 and 4.6; ML-KEM in
+:mod:`kbs.ml_kem`). The envelope around a wrapped key is the business of :mod:`kbs.jwe`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 from cryptography.exceptions import InvalidKey, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
@@ -25,18 +26,20 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from kbs.errors import JweError, TeeKeyError
+from kbs.ml_kem import ML_KEM_768, unwrap_ml_kem
 from kbs.peer_json import PeerTextError, decode_base64url, encode_base64url
 from secrecy import Secret
 
 ECDH_ES_A256KW: Final = "ECDH-ES+A256KW"
 RSA_OAEP_256: Final = "RSA-OAEP-256"
 RSA1_5: Final = "RSA1_5"
-ML_KEM_768: Final = "ML-KEM-768+A192KW"
 
 CEK_BYTES: Final = 32  # A256GCM
 WRAPPED_CEK_BYTES: Final = CEK_BYTES + 8  # RFC 3394 adds one block
 RSA_BITS: Final = 2048  # what KBS protocol 0.4.0 clients make
 MAX_PEM_BYTES: Final = 16 * 1024
+
+_PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | MLKEM768PrivateKey
 
 _CURVE_NAMES: Final = {"secp256r1": "P-256", "secp521r1": "P-521"}
 # RFC 7518 4.6.2: AlgorithmID, PartyUInfo and PartyVInfo (both empty), SuppPubInfo = 256 bits.
@@ -56,18 +59,18 @@ class TeeKeyAlgorithm(StrEnum):
     """Kinds of TEE key, under the names of the reference's ``tee_key_algorithm`` setting.
 
     ``RSA1_5`` is the only kind that KBS protocols 0.1.0 and 0.1.1 know, and deprecated since.
+    ``ML-KEM-768+A192KW`` is experimental: only ``pqc`` builds of Trustee know it.
     """
 
     EC_P256 = "ECDH-ES+A256KW-P256"
     EC_P521 = "ECDH-ES+A256KW-P521"
     RSA_OAEP_256 = "RSA-OAEP-256"
     RSA1_5 = "RSA1_5"
+    ML_KEM_768 = ML_KEM_768
 
     @classmethod
     def named(cls, name: str) -> TeeKeyAlgorithm:
         """Return the kind of that name. Raises :class:`~kbs.errors.TeeKeyError`."""
-        if name == ML_KEM_768:
-            raise TeeKeyError(f"{ML_KEM_768} is experimental in the KBS and absent here")
         try:
             return cls(name)
         except ValueError:
@@ -81,7 +84,7 @@ class TeeKey:
 
     def __init__(
         self,
-        private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+        private: _PrivateKey,
         algorithm: TeeKeyAlgorithm | None = None,
     ) -> None:
         """Take over ``private``. Raises :class:`~kbs.errors.TeeKeyError` for another kind.
@@ -100,7 +103,10 @@ class TeeKey:
 
     @classmethod
     def generate(cls, algorithm: TeeKeyAlgorithm = TeeKeyAlgorithm.EC_P256) -> TeeKey:
-        """Make a fresh key. EC takes microseconds, RSA about 0.1 s of CPU (use a thread)."""
+        """Make a fresh key. EC takes microseconds, RSA about 0.1 s of CPU (use a thread).
+
+        Raises :class:`~kbs.errors.TeeKeyError` for ML-KEM with an OpenSSL that has none.
+        """
         match algorithm:
             case TeeKeyAlgorithm.EC_P256:
                 return cls(ec.generate_private_key(ec.SECP256R1()))
@@ -108,6 +114,8 @@ class TeeKey:
                 return cls(ec.generate_private_key(ec.SECP521R1()))
             case TeeKeyAlgorithm.RSA_OAEP_256 | TeeKeyAlgorithm.RSA1_5:
                 return cls(rsa.generate_private_key(65537, RSA_BITS), algorithm)
+            case TeeKeyAlgorithm.ML_KEM_768:
+                return cls(_generate_ml_kem())
 
     @classmethod
     def from_pem(cls, pem: Secret) -> TeeKey:
@@ -127,7 +135,16 @@ class TeeKey:
         return cls(private)
 
     def to_pem(self) -> Secret:
-        """Return the PEM form that the reference parser takes: EC as PKCS#8, RSA as PKCS#1."""
+        """Return the PEM form that the reference parser takes: EC as PKCS#8, RSA as PKCS#1.
+
+        Raises :class:`~kbs.errors.TeeKeyError` for ML-KEM, for which that parser has none.
+        """
+        if isinstance(self._private, MLKEM768PrivateKey):
+            raise TeeKeyError(
+                f"a key of kind {ML_KEM_768} cannot be handed over: it has no agreed PEM form",
+                attempted="handing a session to another process",
+                hint="run cguestd, which needs no hand-over, or set another tee_key_algorithm",
+            )
         form = (
             PrivateFormat.TraditionalOpenSSL
             if isinstance(self._private, rsa.RSAPrivateKey)
@@ -141,6 +158,9 @@ class TeeKey:
         Exactly these members: the KBS re-serialises what it knows before hashing, so any other
         member would break the binding between key and quote.
         """
+        if isinstance(self._private, MLKEM768PrivateKey):
+            raw = self._private.public_key().public_bytes_raw()
+            return {"kty": "AKP", "alg": ML_KEM_768, "pub": encode_base64url(raw)}
         public = self._private.public_key()
         if isinstance(public, rsa.RSAPublicKey):
             rsa_numbers = public.public_numbers()
@@ -160,18 +180,32 @@ class TeeKey:
             "y": encode_base64url(numbers.y.to_bytes(width, "big")),
         }
 
-    def unwrap(self, alg: str, epk: Mapping[str, object] | None, encrypted_key: bytes) -> bytes:
+    def unwrap(
+        self,
+        alg: str,
+        epk: Mapping[str, object] | None,
+        encrypted_key: bytes,
+        *,
+        ek: str | None = None,
+    ) -> bytes:
         """Return the content key that was wrapped for this key, 32 bytes.
 
-        ``alg`` and ``epk`` come from the protected header. Raises :class:`~kbs.errors.JweError`,
-        always the same one, whatever failed. With RSA, a key that cannot be unwrapped is
-        answered with a random one, so that only the authentication tag fails.
+        ``alg``, ``epk`` and ``ek`` come from the protected header. Raises
+        :class:`~kbs.errors.JweError`, always the same one, whatever failed. With RSA, a key that
+        cannot be unwrapped is answered with a random one, so that only the authentication tag
+        fails.
         """
         if alg not in self._header_algorithms:
             raise JweError
         private = self._private
         if not isinstance(private, rsa.RSAPrivateKey):
-            content_key = _unwrap_ecdh(private, epk, encrypted_key)
+            if len(encrypted_key) != WRAPPED_CEK_BYTES:
+                raise JweError
+            content_key = (
+                unwrap_ml_kem(private, ek, encrypted_key)
+                if isinstance(private, MLKEM768PrivateKey)
+                else _unwrap_ecdh(private, epk, encrypted_key)
+            )
         elif len(encrypted_key) != (private.key_size + 7) // 8:
             raise JweError
         else:
@@ -190,10 +224,24 @@ _HEADER_ALGORITHMS: Final = {
     TeeKeyAlgorithm.EC_P521: ECDH_ES_A256KW,
     TeeKeyAlgorithm.RSA_OAEP_256: RSA_OAEP_256,
     TeeKeyAlgorithm.RSA1_5: RSA1_5,
+    TeeKeyAlgorithm.ML_KEM_768: ML_KEM_768,
 }
 
 
-def _algorithm_of(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> TeeKeyAlgorithm:
+def _generate_ml_kem() -> MLKEM768PrivateKey:
+    try:
+        return MLKEM768PrivateKey.generate()
+    except UnsupportedAlgorithm:
+        raise TeeKeyError(
+            f"this build of OpenSSL has no {ML_KEM_768}",
+            attempted="making a TEE key",
+            hint="use the locked wheel of cryptography, or set another tee_key_algorithm",
+        ) from None
+
+
+def _algorithm_of(private: _PrivateKey) -> TeeKeyAlgorithm:
+    if isinstance(private, MLKEM768PrivateKey):
+        return TeeKeyAlgorithm.ML_KEM_768
     if isinstance(private, rsa.RSAPrivateKey):
         if private.key_size < RSA_BITS:
             raise TeeKeyError(f"RSA with {private.key_size} bits, expected at least {RSA_BITS}")
@@ -230,7 +278,7 @@ def _unwrap_ecdh(
     encrypted_key: bytes,
 ) -> bytes:
     """RFC 7518 4.6: ECDH-ES, one round of Concat KDF, then RFC 3394 unwrap."""
-    if epk is None or len(encrypted_key) != WRAPPED_CEK_BYTES:
+    if epk is None:
         raise JweError
     try:
         shared = private.exchange(ec.ECDH(), _public_point(private.curve, epk))

@@ -5,8 +5,8 @@ and TEE key, evaluates Rego policies and encrypts resources as Trustee does, wit
 its own. Beyond Trustee it tells the reason of a refusal and has fault switches and counters. It can
 pass for each generation of servers (:mod:`mocktee.kbs.era`), and trust the tokens of another KBS.
 
-Absent: devices other than ``sampledevice``, the key kind ML-KEM, trusted keys as JWK sets, plugins
-other than ``resource``, and storage that outlives the process.
+Absent: devices other than ``sampledevice``, trusted keys as JWK sets, plugins other than
+``resource``, and storage that outlives the process.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Era:
     framework_parses: bool = False
     attests_again: bool = False
     legacy_jwe: bool = False
-    tee_keys: frozenset[str] = _SINCE_0_12 | {"P-521"}
+    tee_keys: frozenset[str] = _SINCE_0_12 | {"P-521", "ML-KEM-768+A192KW"}
     short_paths: bool = False
     policy_data: PolicyData = PolicyData.SEGMENTS
     denials: bool = True

@@ -1,18 +1,21 @@
 """Encryption of a secret to a TEE key: flattened JWE (RFC 7516) as Trustee writes it.
 
-ECDH-ES+A256KW over P-256 and P-521 (RFC 7518 4.6), RSA-OAEP-256 and RSA1_5. The header is compact
-JSON in the order ``alg``, ``enc``, ``epk``, because the reference client authenticates a header
-that it re-serialises in just that order. The legacy object of protocol 0.1.x is no JWE but looks
-like one: its header is not encoded and not authenticated, and its tag hangs on the ciphertext.
+ECDH-ES+A256KW over P-256 and P-521 (RFC 7518 4.6), RSA-OAEP-256, RSA1_5 and, as builds with the
+feature ``pqc`` have it, ML-KEM-768 with a KMAC256 (NIST SP 800-185) wrapping key. The header is
+compact JSON in the order ``alg``, ``enc``, ``epk``, because the reference client authenticates a
+header that it re-serialises in just that order. The legacy object of protocol 0.1.x is no JWE but
+looks like one: its header is not encoded and not authenticated, and its tag hangs on the
+ciphertext.
 """
 
 from __future__ import annotations
 
 import secrets
+import struct
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
@@ -24,10 +27,12 @@ from mocktee.kbs.teekey import TeePublicKey
 ECDH_ES_A256KW: Final = "ECDH-ES+A256KW"
 RSA_OAEP_256: Final = "RSA-OAEP-256"
 RSA1_5: Final = "RSA1_5"
+ML_KEM_768: Final = "ML-KEM-768+A192KW"
 _CURVES: Final[dict[str, ec.EllipticCurve]] = {"P-256": ec.SECP256R1(), "P-521": ec.SECP521R1()}
-ALL_KINDS: Final = frozenset({RSA1_5, RSA_OAEP_256, *_CURVES})
+ALL_KINDS: Final = frozenset({RSA1_5, RSA_OAEP_256, ML_KEM_768, *_CURVES})
 _IV_SIZE: Final = 12
 _TAG_SIZE: Final = 16
+_ML_KEM_PUBLIC_SIZE: Final = 1184
 _MIN_RSA_BITS: Final = 2048
 
 
@@ -40,7 +45,8 @@ def encrypt(
 ) -> dict[str, Json]:
     """Return the response object for ``key``. Raises ``ValueError`` on an unusable key.
 
-    ``kinds`` are the algorithms of RSA keys and the curves of EC keys that the server knows.
+    ``kinds`` are the algorithms of RSA and AKP keys and the curves of EC keys that the server
+    knows.
     """
     content_key = AESGCM.generate_key(256)
     alg = key.member("alg")
@@ -49,6 +55,8 @@ def encrypt(
         wrapped = _wrap_rsa(key, alg, content_key)
     elif alg == ECDH_ES_A256KW and kinds & _CURVES.keys():
         wrapped, header["epk"] = _wrap_ecdh(key, content_key, kinds)
+    elif key.member("kty") == "AKP" and alg == ML_KEM_768 and alg in kinds:
+        wrapped, header["ek"] = _wrap_ml_kem(key, content_key)
     else:
         raise MalformedError(f"tee-pubkey algorithm {alg[:64]!r} is not supported")
     seal = _seal_legacy if legacy else _seal
@@ -110,6 +118,22 @@ def _derive_key(shared: bytes) -> bytes:
     name = ECDH_ES_A256KW.encode("ascii")
     other_info = len(name).to_bytes(4, "big") + name + bytes(8) + (256).to_bytes(4, "big")
     return ConcatKDFHash(hashes.SHA256(), 32, other_info).derive(shared)
+
+
+def _wrap_ml_kem(key: TeePublicKey, content_key: bytes) -> tuple[bytes, Json]:
+    # Imported here: a mock without such guests need not load a second library.
+    from Crypto.Hash import KMAC256
+
+    public = b64u_decode(key.member("pub"))
+    if len(public) != _ML_KEM_PUBLIC_SIZE:
+        raise MalformedError(
+            f"tee-pubkey pub of {len(public)} bytes, expected {_ML_KEM_PUBLIC_SIZE}"
+        )
+    shared, ciphertext = mlkem.MLKEM768PublicKey.from_public_bytes(public).encapsulate()
+    mac = KMAC256.new(key=shared, mac_len=24)
+    mac.update(struct.pack(">I", len(ML_KEM_768)) + ML_KEM_768.encode("ascii"))
+    mac.update(struct.pack(">I", 192))
+    return aes_key_wrap(mac.digest(), content_key), b64u_encode(ciphertext)
 
 
 def _wrap_rsa(key: TeePublicKey, alg: str, content_key: bytes) -> bytes:

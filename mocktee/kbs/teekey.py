@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from mocktee.kbs.encoding import Json
 from mocktee.kbs.errors import MalformedError
 
-_MEMBERS = {"EC": ("kty", "crv", "alg", "x", "y"), "RSA": ("kty", "alg", "n", "e")}
+_MEMBERS = {
+    "EC": ("kty", "crv", "alg", "x", "y"),
+    "RSA": ("kty", "alg", "n", "e"),
+    "AKP": ("kty", "alg", "pub"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class TeePublicKey:
             raise MalformedError("tee-pubkey is not a JSON object")
         kty = value.get("kty")
         if not isinstance(kty, str) or kty not in _MEMBERS:
-            raise MalformedError("tee-pubkey has a kty other than EC or RSA")
+            raise MalformedError("tee-pubkey has a kty other than EC, RSA or AKP")
         members = []
         for name in _MEMBERS[kty]:
             member = value.get(name)

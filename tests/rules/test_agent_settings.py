@@ -79,7 +79,7 @@ def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
     [
         "sokcet = 'unix:///x'",
         "[token_configs.kbs]\ncert = 'x'",
-        "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-768+A192KW'",
+        "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-512'",
         "[token_configs.other]\nurl = 'x'",
         "[eventlog_config]\ninit_pcr = -1",
         "[eventlog_config]\neventlog_algorithm = 'sha256'",
@@ -94,10 +94,11 @@ def test_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
         load_config(written(tmp_path, text), {})
 
 
-def test_the_key_kind_that_is_absent_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_post_quantum_key_can_be_configured(tmp_path: Path) -> None:
     text = "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-768+A192KW'"
-    with pytest.raises(SettingsError, match=r"ML-KEM-768\+A192KW is experimental.*absent"):
-        load_config(written(tmp_path, text), {})
+    kbs = load_config(written(tmp_path, text), {}).token_configs.kbs
+    assert kbs is not None
+    assert kbs.key_algorithm is TeeKeyAlgorithm.ML_KEM_768
 
 
 def test_a_file_that_cannot_be_read_is_no_default(tmp_path: Path) -> None:

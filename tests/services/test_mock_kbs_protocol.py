@@ -205,7 +205,7 @@ REFUSED: list[tuple[str, Callable[[Guest], dict[str, Any]], str]] = [
     ("quote not base64", lambda g: {"evidence": {"quote": "_-_-"}}, "not standard base64"),
     ("quote too short", lambda g: {"evidence": {"quote": "AAAA"}}, "3 bytes cannot be a TDX quote"),
     ("evidence of v0.2", lambda g: {"evidence": "text"}, "primary_evidence of TEE tdx is not an"),
-    ("no key", lambda g: {"jwk": {"kty": "oct"}}, "tee-pubkey has a kty other than EC or RSA"),
+    ("no key", lambda g: {"jwk": {"kty": "oct"}}, "tee-pubkey has a kty other than EC, RSA or AKP"),
     (
         "initdata of another TD",
         lambda g: {"init_data": {"format": "toml", "body": INITDATA}},

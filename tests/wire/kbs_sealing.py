@@ -8,10 +8,12 @@ import json
 import os
 from collections.abc import Mapping
 
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, mlkem, padding, rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+
+from tests.wire.keccak import kmac256
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-521": ec.SECP521R1()}
 
@@ -30,19 +32,27 @@ def seal(
     *,
     header: Mapping[str, object] | None = None,
     content_key: bytes | None = None,
+    wrapped_key: bytes | None = None,
 ) -> dict[str, str]:
-    """Seal for a public JWK; ``header`` adds or replaces protected members."""
-    cek = os.urandom(32) if content_key is None else content_key
+    """Seal for a public JWK; ``header`` adds or replaces protected members.
+
+    ``wrapped_key`` is wrapped in the place of the key that seals.
+    """
+    sealing_key = os.urandom(32) if content_key is None else content_key
+    cek = sealing_key if wrapped_key is None else wrapped_key
     if tee_pubkey["kty"] == "RSA":
         protected: dict[str, object] = {"alg": tee_pubkey["alg"], "enc": "A256GCM"}
         wrapped = _wrap_rsa(tee_pubkey, cek)
+    elif tee_pubkey["kty"] == "AKP":
+        wrapped, ek = _wrap_ml_kem(tee_pubkey, cek)
+        protected = {"alg": tee_pubkey["alg"], "enc": "A256GCM", "ek": ek}
     else:
         wrapped, epk = _wrap_ec(tee_pubkey, cek)
         protected = {"alg": "ECDH-ES+A256KW", "enc": "A256GCM", "epk": epk}
     protected |= header or {}
     text = b64u(json.dumps(protected, separators=(",", ":")).encode())
     iv = os.urandom(12)
-    sealed = AESGCM(cek).encrypt(iv, plaintext, text.encode())
+    sealed = AESGCM(sealing_key).encrypt(iv, plaintext, text.encode())
     return {
         "protected": text,
         "encrypted_key": b64u(wrapped),
@@ -75,6 +85,13 @@ def _wrap_rsa(jwk: Mapping[str, str], cek: bytes) -> bytes:
         return numbers.public_key().encrypt(cek, padding.PKCS1v15())
     oaep = padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
     return numbers.public_key().encrypt(cek, oaep)
+
+
+def _wrap_ml_kem(jwk: Mapping[str, str], cek: bytes) -> tuple[bytes, str]:
+    recipient = mlkem.MLKEM768PublicKey.from_public_bytes(unb64u(jwk["pub"]))
+    shared, ciphertext = recipient.encapsulate()
+    kek = kmac256(shared, b"\0\0\0\x11ML-KEM-768+A192KW\0\0\0\xc0", 24)
+    return aes_key_wrap(kek, cek), b64u(ciphertext)
 
 
 def _wrap_ec(jwk: Mapping[str, str], cek: bytes) -> tuple[bytes, dict[str, str]]:

@@ -17,6 +17,8 @@ from tests.wire.kbs_sealing import b64u, seal, unb64u
 
 KEYS = {algorithm: TeeKey.generate(algorithm) for algorithm in TeeKeyAlgorithm}
 P256 = KEYS[TeeKeyAlgorithm.EC_P256]
+# What can be handed to another process.
+PORTABLE = [kind for kind in TeeKeyAlgorithm if kind is not TeeKeyAlgorithm.ML_KEM_768]
 PLAINTEXT = b"top secret payload"
 OPAQUE = str(JweError())
 
@@ -80,7 +82,7 @@ def test_every_key_kind_opens_what_is_sealed_for_it(algorithm: TeeKeyAlgorithm) 
         assert opened(seal(key.public_jwk(), plaintext), key) == plaintext
 
 
-@pytest.mark.parametrize("algorithm", TeeKeyAlgorithm)
+@pytest.mark.parametrize("algorithm", PORTABLE)
 def test_pem_round_trip(algorithm: TeeKeyAlgorithm) -> None:
     key = KEYS[algorithm]
     again = TeeKey.from_pem(key.to_pem())
@@ -148,6 +150,7 @@ def test_bad_ephemeral_keys_fail_in_the_one_opaque_way(build: Callable[[], objec
         pytest.param({"alg": "dir"}, id="dir"),
         pytest.param({"alg": "none"}, id="none"),
         pytest.param({"alg": "RSA1_5"}, id="RSA1_5"),
+        pytest.param({"alg": "ML-KEM-768+A192KW"}, id="ML-KEM"),
         pytest.param({"epk": None}, id="no epk"),
     ],
 )
@@ -196,8 +199,8 @@ def test_a_content_key_of_another_length_is_refused(
         pytest.param({"apu": "QQ"}, "'apu'", id="apu"),
         pytest.param({"apv": "QQ"}, "'apv'", id="apv"),
         pytest.param({"alg": None}, "no alg", id="no alg"),
-        pytest.param({"alg": "ML-KEM-768+A192KW"}, "ML-KEM-768.*absent", id="ML-KEM by name"),
         pytest.param({"epk": "x"}, "epk is not", id="epk string"),
+        pytest.param({"ek": 1}, "ek is not", id="ek number"),
         pytest.param({"pad": "x" * 4096}, "too long", id="long header"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbs import InitData, KbsProtocolError, TeeKey, TeeKeyAlgorithm
+from kbs import InitData, KbsProtocolError, TeeKey, TeeKeyAlgorithm, TeeKeyError
 from kbs.handshake import RcarWire
 from kbs.older_payloads import (
     RCAR_0_1_0_EARLY,
@@ -96,7 +96,16 @@ def test_the_selected_algorithm_is_used(wire: RcarWire, algorithm: str) -> None:
     assert digest == hashlib.new(algorithm, text).digest()
 
 
-@pytest.mark.parametrize("wanted", TeeKeyAlgorithm)
+@pytest.mark.parametrize("wire", OLDER, ids=lambda wire: wire.version)
+def test_a_post_quantum_key_is_never_replaced_by_another(wire: RcarWire) -> None:
+    with pytest.raises(TeeKeyError, match=r"before 0\.4\.0 knows no ML-KEM-768\+A192KW keys"):
+        wire.key_algorithm(TeeKeyAlgorithm.ML_KEM_768)
+    assert RCAR_0_4_0.key_algorithm(TeeKeyAlgorithm.ML_KEM_768) is TeeKeyAlgorithm.ML_KEM_768
+
+
+@pytest.mark.parametrize(
+    "wanted", [kind for kind in TeeKeyAlgorithm if kind is not TeeKeyAlgorithm.ML_KEM_768]
+)
 def test_kinds_of_key_by_version(wanted: TeeKeyAlgorithm) -> None:
     for wire in (RCAR_0_1_0_EARLY, RCAR_0_1_0_LATE, RCAR_0_1_1):
         assert wire.key_algorithm(wanted) is TeeKeyAlgorithm.RSA1_5
