@@ -81,7 +81,7 @@ class EventLogWriter:
                 self._claim()
                 self._finish_intent()
                 self._count_events()
-            except BaseException:
+            except BaseException:  # cleaned up and passed on, cancellation included
                 self._close()
                 raise
 

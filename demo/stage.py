@@ -44,7 +44,7 @@ async def run(*command: str, stdin: bytes | None = None) -> Finished:
     )
     try:
         out, err = await process.communicate(stdin)
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         process.kill()
         raise
     return Finished(process.returncode or 0, out, err.decode(errors="replace").strip())

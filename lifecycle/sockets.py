@@ -129,7 +129,7 @@ def _bind_and_rename(address: UnixAddress, mode: int) -> ListeningSocket:
         sock.listen(BACKLOG)
         inode = os.lstat(temporary).st_ino
         os.rename(temporary, address.path)
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         sock.close()
         with contextlib.suppress(OSError):
             os.unlink(temporary)

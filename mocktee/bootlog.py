@@ -153,7 +153,7 @@ def _variable(vendor: bytes, name: str, value: bytes) -> bytes:
 def _firmware(source: BootInputs) -> Iterator[BootEvent]:
     handoff = b"\x09TdxTable\0" + struct.pack("<Q", 1) + TD_HOB + struct.pack("<Q", 0x809000)
     yield BootEvent(1, EV_EFI_HANDOFF_TABLES2, _hash(source.handoff), handoff)
-    label = b"Fv(XXXXXXXX-XXXX-XXXX-XXXX-XXXXXXXXXXXX)\0"
+    label = b"Fv(763BED0D-DE9F-48F5-81F1-3E90E1B1A015)\0"
     volume = bytes((len(label),)) + label + struct.pack("<QQ", 0xFFC00000, 0x84000)
     yield BootEvent(1, EV_EFI_PLATFORM_FIRMWARE_BLOB2, _hash(source.firmware), volume)
     for vendor, name in (

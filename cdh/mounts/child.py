@@ -94,7 +94,7 @@ async def _listen(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]
         transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         pipe.close()
         raise
     return reader, transport
@@ -144,7 +144,7 @@ class MountChild:
             raise
         try:
             status = await _listen(status_read)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             os.close(lifeline_write)
             process.kill()
             raise

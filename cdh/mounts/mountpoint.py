@@ -108,7 +108,7 @@ def prepare_mount_point(path: str) -> PreparedMountPoint:
                 f"{mounted.fs_type} is already mounted at {mounted.mount_point}",
                 hint="unmount it first, or choose another place",
             )
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         PreparedMountPoint(path, tuple(created)).remove_created()
         raise
     return PreparedMountPoint(path, tuple(created))
@@ -146,7 +146,7 @@ def _enter(parent: int, name: str, walked: str, created: list[str]) -> int:
             raise MountPointError(walked, "is a symbolic link; links are not followed")
         if not stat.S_ISDIR(mode):
             raise MountPointError(walked, "is not a directory")
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         os.close(child)
         raise
     return child

@@ -158,7 +158,7 @@ class MountSupervisor:
         path = launch.spec.mount_point
         try:
             tasks = await self._admit(path)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             launch.credentials.wipe()
             raise
         mount = _Mount(launch, asyncio.get_running_loop().create_future())

@@ -65,14 +65,14 @@ class KbsProcess:
         reading, lifeline = os.pipe()
         try:
             child = await _spawn(state, pki, reading, _flags(tls, token_seconds, arguments))
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             os.close(lifeline)
             raise
         finally:
             os.close(reading)
         try:
             return cls(child, lifeline, await _await_ready(child))
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             os.close(lifeline)
             await _end(child)
             raise

@@ -158,7 +158,7 @@ class MockKbs:
             context = self._tls_context()
             listener = socket.create_server((self.options.host, self.options.port))
             await web.SockSite(runner, listener, ssl_context=context).start()
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             await self.aclose()
             raise
         scheme = "http" if context is None else "https"
