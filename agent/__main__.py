@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from agent.compose import open_agent
-from agent.config import DEFAULT_SOCKET, AgentConfig, load_config
+from agent.config import DEFAULT_SOCKET, load_config
 from agent.errors import AgentError
 from agent.initdata import read_initdata
-from lifecycle import LifecycleError, Readiness, Shutdown, UnixAddress, listen_unix, run_service
+from agent.serving import serve
+from lifecycle import LifecycleError, UnixAddress, run_service
 from secrecy.journal import configure_logging
 from tdx.errors import TdxError
 from tdx.initdata import Initdata
-from ttrpc import Server
 
-DRAIN_SECONDS: Final = 5.0  # ttrpc-rust waits as long for a connection
 EXIT_FAILED: Final = 1
 
 
@@ -66,24 +63,6 @@ def _initdata(options: argparse.Namespace) -> Initdata | None:
     if options.initdata_digest is not None:
         return Initdata.of_base64(options.initdata_digest)
     return None
-
-
-async def serve(
-    config: AgentConfig, address: UnixAddress, initdata: Initdata | None, shutdown: Shutdown
-) -> None:
-    """Serve until ``shutdown``; the socket appears when everything else is ready."""
-    readiness = Readiness()
-    async with open_agent(config, initdata=initdata) as running:
-        server = Server(running.tables)
-        with await listen_unix(address) as listening:
-            async with asyncio.TaskGroup() as group:
-                background = group.create_task(running.background())
-                group.create_task(server.serve(listening.sock))
-                readiness.ready()
-                await shutdown.wait()
-                readiness.stopping()
-                background.cancel()
-                await server.drain(DRAIN_SECONDS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

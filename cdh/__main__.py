@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -12,23 +11,17 @@ from typing import Final
 
 import msgspec
 
-from cdh.compose import open_hub
 from cdh.config import CdhConfig, default_config
 from cdh.errors import CdhError
+from cdh.serving import serve
 from lifecycle import (
     LifecycleError,
-    Readiness,
     SettingsError,
-    Shutdown,
-    UnixAddress,
-    listen_unix,
     load_toml,
     run_service,
 )
 from secrecy.journal import configure_logging
-from ttrpc import Server
 
-DRAIN_SECONDS: Final = 10.0
 KERNEL_COMMAND_LINE: Final = Path("/proc/cmdline")
 
 
@@ -62,21 +55,6 @@ def _configuration(arguments: argparse.Namespace) -> CdhConfig:
     return config
 
 
-async def _serve(config: CdhConfig, shutdown: Shutdown) -> None:
-    """Serve until asked to stop; then finish calls, remove the mounts, and return."""
-    readiness = Readiness()
-    async with open_hub(config) as running, asyncio.TaskGroup() as tasks:
-        background = tasks.create_task(running.background())
-        server = Server(running.tables)
-        with await listen_unix(UnixAddress.parse(config.socket)) as listener:
-            tasks.create_task(server.serve(listener.sock))
-            readiness.ready()
-            await shutdown.wait()
-            readiness.stopping()
-            await server.drain(DRAIN_SECONDS)
-        background.cancel()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; return the exit code: 0 orderly end, 1 failure, 2 usage."""
     arguments = _arguments(argv)
@@ -86,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LifecycleError, CdhError, ValueError) as error:
         sys.stderr.write(f"confidential-data-hub: {error}\n")
         return 1
-    return run_service(lambda shutdown: _serve(config, shutdown))
+    return run_service(lambda shutdown: serve(config, shutdown))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lifecycle import LifecycleError, Readiness, Shutdown, UnixAddress, run_service
+from lifecycle import LifecycleError, run_service
 from rest.config import DEFAULT_AGENT, DEFAULT_BIND, DEFAULT_CDH, RestConfig
 from rest.errors import RestError
 from rest.routes import Feature
+from rest.serving import serve
 from secrecy.journal import configure_logging
 
 
@@ -28,25 +29,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-async def _serve(config: RestConfig, shutdown: Shutdown) -> None:
-    """Serve until asked to stop. Connects to nobody before the first request."""
-    # aiohttp is imported here: checking flags should not cost its import.
-    from rest.app import open_rest
-    from rest.backends import Backends, TtrpcAttestation, TtrpcResources
-
-    resources = TtrpcResources(UnixAddress.parse(config.cdh_addr))
-    attestation = TtrpcAttestation(UnixAddress.parse(config.aa_addr))
-    readiness = Readiness()
-    try:
-        async with open_rest(config, Backends(resources, attestation)):
-            readiness.ready()
-            await shutdown.wait()
-            readiness.stopping()
-    finally:
-        await resources.aclose()
-        await attestation.aclose()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; return the exit code: 0 orderly end, 1 failure, 2 usage."""
     arguments = _arguments(argv)
@@ -62,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LifecycleError, RestError, ValueError) as error:
         sys.stderr.write(f"api-server-rest: {error}\n")
         return 1
-    return run_service(lambda shutdown: _serve(config, shutdown))
+    return run_service(lambda shutdown: serve(config, shutdown))
 
 
 if __name__ == "__main__":
