@@ -11,8 +11,8 @@ import pytest
 from tests.conftest import ROOT
 
 EVERYTHING = {
-    "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "kbs", "lifecycle", "mocktee",
-    "ossmount", "protos", "rest", "secrecy", "tdx", "tests", "ttrpc",
+    "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "guesthook", "kbs", "keywrap",
+    "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx", "tests", "ttrpc",
 }  # fmt: skip
 PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
 ARROWS: dict[str, set[str]] = {
@@ -22,13 +22,16 @@ ARROWS: dict[str, set[str]] = {
     "protos": {"ttrpc"},
     "tdx": {"secrecy"},
     "kbs": {"secrecy"},
-    "agent": {"tdx", "kbs", "protos", "ttrpc", "lifecycle", "secrecy"},
-    "cdh": {"kbs", "protos", "ttrpc", "lifecycle", "secrecy"},
-    "rest": {"protos", "ttrpc", "lifecycle", "secrecy"},
+    "serving": {"ttrpc", "lifecycle", "secrecy"},
+    "keywrap": {"secrecy"},
+    "agent": {"tdx", "kbs", "keywrap", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "cdh": {"kbs", "keywrap", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "rest": {"serving", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "guesthook": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},
     "explain": {"tdx", "kbs", "secrecy"},
     "cguest": {"explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
-    "cguestd": PRODUCT - {"cguest", "cguestd", "explain"},
+    "cguestd": PRODUCT - {"cguest", "cguestd", "explain", "guesthook"},
     "mocktee": set(),
     "demo": EVERYTHING,
     "bench": EVERYTHING,

@@ -1,0 +1,1 @@
+"""Serving service tables: doors, parts that may be replaced, supervision, the watchdog."""
