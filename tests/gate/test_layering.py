@@ -12,7 +12,8 @@ from tests.conftest import ROOT
 
 EVERYTHING = {
     "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "guesthook", "kbs", "keywrap",
-    "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx", "tests", "ttrpc",
+    "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx", "tests",
+    "ttrpc",
 }  # fmt: skip
 PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
 ARROWS: dict[str, set[str]] = {
