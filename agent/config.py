@@ -36,6 +36,7 @@ MAX_URL: Final = 2048
 Pin = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
 Url = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_URL)]
 InitdataPlace = Annotated[str, msgspec.Meta(pattern="^(/.*|device)$", max_length=1024)]
+DoorText = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", max_length=1024)]
 
 
@@ -154,9 +155,15 @@ class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole file. ``socket`` is ours; ``--attestation_sock`` overrides it."""
+    """The whole file. The sockets are ours; ``--attestation_sock`` overrides the first.
 
-    socket: str = DEFAULT_SOCKET
+    The other two are the doors of agents of the CoCo 0.8 era, which had one socket for each
+    service: key provider and resources. Absent, nobody listens there.
+    """
+
+    socket: DoorText = DEFAULT_SOCKET
+    keyprovider_socket: DoorText | None = None
+    getresource_socket: DoorText | None = None
     token_configs: TokenConfigs = msgspec.field(default_factory=TokenConfigs)
     eventlog_config: EventlogConfig = msgspec.field(default_factory=EventlogConfig)
     log: LogConfig = msgspec.field(default_factory=LogConfig)
