@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10protos/api.proto\x12\x03\x61pi\"#\n\x11UnsealSecretInput\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\"\'\n\x12UnsealSecretOutput\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\"*\n\x12GetResourceRequest\x12\x14\n\x0cResourcePath\x18\x01 \x01(\t\"\'\n\x13GetResourceResponse\x12\x10\n\x08Resource\x18\x01 \x01(\x0c\"\xb4\x01\n\x12SecureMountRequest\x12\x13\n\x0bvolume_type\x18\x01 \x01(\t\x12\x35\n\x07options\x18\x02 \x03(\x0b\x32$.api.SecureMountRequest.OptionsEntry\x12\r\n\x05\x66lags\x18\x03 \x03(\t\x12\x13\n\x0bmount_point\x18\x04 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1b\n\x13SecureMountResponseJ\x04\x08\x01\x10\x02\":\n\x10ImagePullRequest\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\",\n\x11ImagePullResponse\x12\x17\n\x0fmanifest_digest\x18\x01 \x01(\t2V\n\x13SealedSecretService\x12?\n\x0cUnsealSecret\x12\x16.api.UnsealSecretInput\x1a\x17.api.UnsealSecretOutput2V\n\x12GetResourceService\x12@\n\x0bGetResource\x12\x17.api.GetResourceRequest\x1a\x18.api.GetResourceResponse2V\n\x12SecureMountService\x12@\n\x0bSecureMount\x12\x17.api.SecureMountRequest\x1a\x18.api.SecureMountResponse2N\n\x10ImagePullService\x12:\n\tPullImage\x12\x15.api.ImagePullRequest\x1a\x16.api.ImagePullResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10protos/api.proto\x12\x03\x61pi\"#\n\x11UnsealSecretInput\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\"\'\n\x12UnsealSecretOutput\x12\x11\n\tplaintext\x18\x01 \x01(\x0c\"*\n\x12GetResourceRequest\x12\x14\n\x0cResourcePath\x18\x01 \x01(\t\"\'\n\x13GetResourceResponse\x12\x10\n\x08Resource\x18\x01 \x01(\x0c\"\xb4\x01\n\x12SecureMountRequest\x12\x13\n\x0bvolume_type\x18\x01 \x01(\t\x12\x35\n\x07options\x18\x02 \x03(\x0b\x32$.api.SecureMountRequest.OptionsEntry\x12\r\n\x05\x66lags\x18\x03 \x03(\t\x12\x13\n\x0bmount_point\x18\x04 \x01(\t\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x13SecureMountResponse\x12\x12\n\nmount_path\x18\x01 \x01(\t\":\n\x10ImagePullRequest\x12\x11\n\timage_url\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_path\x18\x02 \x01(\t\",\n\x11ImagePullResponse\x12\x17\n\x0fmanifest_digest\x18\x01 \x01(\t2V\n\x13SealedSecretService\x12?\n\x0cUnsealSecret\x12\x16.api.UnsealSecretInput\x1a\x17.api.UnsealSecretOutput2V\n\x12GetResourceService\x12@\n\x0bGetResource\x12\x17.api.GetResourceRequest\x1a\x18.api.GetResourceResponse2V\n\x12SecureMountService\x12@\n\x0bSecureMount\x12\x17.api.SecureMountRequest\x1a\x18.api.SecureMountResponse2N\n\x10ImagePullService\x12:\n\tPullImage\x12\x15.api.ImagePullRequest\x1a\x16.api.ImagePullResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,17 +48,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECUREMOUNTREQUEST_OPTIONSENTRY']._serialized_start=323
   _globals['_SECUREMOUNTREQUEST_OPTIONSENTRY']._serialized_end=369
   _globals['_SECUREMOUNTRESPONSE']._serialized_start=371
-  _globals['_SECUREMOUNTRESPONSE']._serialized_end=398
-  _globals['_IMAGEPULLREQUEST']._serialized_start=400
-  _globals['_IMAGEPULLREQUEST']._serialized_end=458
-  _globals['_IMAGEPULLRESPONSE']._serialized_start=460
-  _globals['_IMAGEPULLRESPONSE']._serialized_end=504
-  _globals['_SEALEDSECRETSERVICE']._serialized_start=506
-  _globals['_SEALEDSECRETSERVICE']._serialized_end=592
-  _globals['_GETRESOURCESERVICE']._serialized_start=594
-  _globals['_GETRESOURCESERVICE']._serialized_end=680
-  _globals['_SECUREMOUNTSERVICE']._serialized_start=682
-  _globals['_SECUREMOUNTSERVICE']._serialized_end=768
-  _globals['_IMAGEPULLSERVICE']._serialized_start=770
-  _globals['_IMAGEPULLSERVICE']._serialized_end=848
+  _globals['_SECUREMOUNTRESPONSE']._serialized_end=412
+  _globals['_IMAGEPULLREQUEST']._serialized_start=414
+  _globals['_IMAGEPULLREQUEST']._serialized_end=472
+  _globals['_IMAGEPULLRESPONSE']._serialized_start=474
+  _globals['_IMAGEPULLRESPONSE']._serialized_end=518
+  _globals['_SEALEDSECRETSERVICE']._serialized_start=520
+  _globals['_SEALEDSECRETSERVICE']._serialized_end=606
+  _globals['_GETRESOURCESERVICE']._serialized_start=608
+  _globals['_GETRESOURCESERVICE']._serialized_end=694
+  _globals['_SECUREMOUNTSERVICE']._serialized_start=696
+  _globals['_SECUREMOUNTSERVICE']._serialized_end=782
+  _globals['_IMAGEPULLSERVICE']._serialized_start=784
+  _globals['_IMAGEPULLSERVICE']._serialized_end=862
 # @@protoc_insertion_point(module_scope)

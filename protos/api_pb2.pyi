@@ -154,16 +154,19 @@ Global___SecureMountRequest: _TypeAlias = SecureMountRequest
 
 @_typing.final
 class SecureMountResponse(_message.Message):
-    """Releases v0.9 to v0.17 returned mount_path here; callers of any age skip what they do not know."""
-
     DESCRIPTOR: _descriptor.Descriptor
 
+    MOUNT_PATH_FIELD_NUMBER: _builtins.int
+    mount_path: _builtins.str
+    """Of releases v0.9 to v0.17; later ones return nothing, and their callers skip it."""
     def __init__(
         self,
+        *,
+        mount_path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mount_path", b"mount_path"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ SOURCES: Final = (
     "protos/api.proto",
     "protos/attestation_agent.proto",
     "protos/cguest.proto",
+    "protos/getresource.proto",
     "protos/keyprovider.proto",
     "ttrpc/envelope.proto",
 )

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from protos import api_pb2, attestation_agent_pb2, cguest_pb2, keyprovider_pb2, services
+from protos import (
+    api_pb2,
+    attestation_agent_pb2,
+    cguest_pb2,
+    getresource_pb2,
+    keyprovider_pb2,
+    services,
+)
 from ttrpc import Client, Metadata
 
 
@@ -144,6 +151,24 @@ class GetResourceStub:
             "GetResource",
             api_pb2.GetResourceRequest(ResourcePath=uri),
             api_pb2.GetResourceResponse,
+            timeout_s=timeout_s,
+        )
+
+
+class OlderGetResourceStub:
+    """Calls ``getresource.GetResourceService`` of the CoCo 0.8 era."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def get_resource(
+        self, path: str, *, kbc_name: str, kbs_uri: str, timeout_s: float | None = None
+    ) -> getresource_pb2.GetResourceResponse:
+        return await self._client.call(
+            services.GET_RESOURCE_V0_8,
+            "GetResource",
+            getresource_pb2.GetResourceRequest(ResourcePath=path, KbcName=kbc_name, KbsUri=kbs_uri),
+            getresource_pb2.GetResourceResponse,
             timeout_s=timeout_s,
         )
 

@@ -7,10 +7,18 @@ their refusal here, so that no servicer has to repeat it.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import replace
+from typing import NoReturn, Protocol
 
-from protos import api_pb2, attestation_agent_pb2, cguest_pb2, keyprovider_pb2, services
-from ttrpc import CallContext, Method, ServiceTable, unsupported
+from protos import (
+    api_pb2,
+    attestation_agent_pb2,
+    cguest_pb2,
+    getresource_pb2,
+    keyprovider_pb2,
+    services,
+)
+from ttrpc import CallContext, Code, Method, ServiceTable, StatusError, unsupported
 
 
 class AttestationAgentServicer(Protocol):
@@ -41,6 +49,14 @@ class AttestationAgentServicer(Protocol):
     ) -> attestation_agent_pb2.GetAdditionalTeesResponse: ...
 
 
+class InitDataServicer(Protocol):
+    """``BindInitData``, which the reference serves over gRPC only."""
+
+    async def bind_init_data(
+        self, request: attestation_agent_pb2.BindInitDataRequest, context: CallContext
+    ) -> attestation_agent_pb2.BindInitDataResponse: ...
+
+
 class AttestationStatusServicer(Protocol):
     """``cguest.v1.AttestationStatusService``, ours, on the Attestation Agent's socket."""
 
@@ -59,6 +75,14 @@ class GetResourceServicer(Protocol):
     async def get_resource(
         self, request: api_pb2.GetResourceRequest, context: CallContext
     ) -> api_pb2.GetResourceResponse: ...
+
+
+class OlderGetResourceServicer(Protocol):
+    """``getresource.GetResourceService``, on the Attestation Agent up to v0.8."""
+
+    async def get_resource(
+        self, request: getresource_pb2.GetResourceRequest, context: CallContext
+    ) -> getresource_pb2.GetResourceResponse: ...
 
 
 class SealedSecretServicer(Protocol):
@@ -147,6 +171,16 @@ def attestation_agent_table(impl: AttestationAgentServicer) -> ServiceTable:
     )
 
 
+def grpc_attestation_agent_table(
+    impl: AttestationAgentServicer, init_data: InitDataServicer
+) -> ServiceTable:
+    """The table of the reference's gRPC build, which serves BindInitData too."""
+    pb = attestation_agent_pb2
+    table = attestation_agent_table(impl)
+    bind = Method(pb.BindInitDataRequest, pb.BindInitDataResponse, init_data.bind_init_data)
+    return replace(table, methods={**table.methods, "BindInitData": bind})
+
+
 def attestation_status_table(impl: AttestationStatusServicer) -> ServiceTable:
     pb = cguest_pb2
     return ServiceTable(
@@ -161,6 +195,12 @@ def attestation_status_table(impl: AttestationStatusServicer) -> ServiceTable:
 def get_resource_table(impl: GetResourceServicer) -> ServiceTable:
     method = Method(api_pb2.GetResourceRequest, api_pb2.GetResourceResponse, impl.get_resource)
     return ServiceTable(services.GET_RESOURCE, {"GetResource": method})
+
+
+def older_get_resource_table(impl: OlderGetResourceServicer) -> ServiceTable:
+    pb = getresource_pb2
+    method = Method(pb.GetResourceRequest, pb.GetResourceResponse, impl.get_resource)
+    return ServiceTable(services.GET_RESOURCE_V0_8, {"GetResource": method})
 
 
 def sealed_secret_table(impl: SealedSecretServicer) -> ServiceTable:
@@ -190,6 +230,17 @@ def key_provider_table(impl: KeyProviderServicer) -> ServiceTable:
             "UnWrapKey": Method(request, response, impl.unwrap_key),
         },
     )
+
+
+def older_key_provider_table(impl: KeyProviderServicer) -> ServiceTable:
+    """As of the Attestation Agent of v0.8: WrapKey is answered UNIMPLEMENTED, in its words."""
+
+    async def refuse(_request: object, _context: CallContext) -> NoReturn:
+        raise StatusError(Code.UNIMPLEMENTED, "WrapKey API of attestation-agent is unimplemented!")
+
+    table = key_provider_table(impl)
+    wrap = replace(table.methods["WrapKey"], handler=refuse)
+    return replace(table, methods={**table.methods, "WrapKey": wrap})
 
 
 def mount_table(impl: MountServicer) -> ServiceTable:
