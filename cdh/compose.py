@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cdh.brokers import Broker, open_brokers, same_process
 from cdh.config import CdhConfig
+from cdh.hook_reports import HookReports, hook_reports_table
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.child import COMMAND
 from cdh.mounts.supervisor import MountSupervisor
@@ -74,6 +75,7 @@ async def open_hub(
             mounts,
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )
-        status = HubStatusServicer(config.kbc, opened.brokers)
-        tables = [*hub_tables(hub), hub_status_table(status)]
+        reports = HookReports()
+        status = HubStatusServicer(config.kbc, opened.brokers, reports)
+        tables = [*hub_tables(hub), hub_status_table(status), hook_reports_table(reports)]
         yield RunningHub(hub, tables, mounts.run, opened.brokers)

@@ -1,4 +1,4 @@
-"""``cguest.v1.HubStatusService``: where resources come from, and how that goes."""
+"""``cguest.v1.HubStatusService``: where resources come from, how that goes, and what was refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cdh.brokers import Broker
 from cdh.config import OFFLINE_KBC, KbcSection
 from cdh.errors import bounded
+from cdh.hook_reports import HookReports
 from protos import cguest_pb2
 from ttrpc import CallContext
 
@@ -17,9 +18,12 @@ NO_SOURCE = "none"
 class HubStatusServicer:
     """Reads states that others keep; asks nobody."""
 
-    def __init__(self, kbc: KbcSection, brokers: Sequence[Broker]) -> None:
+    def __init__(
+        self, kbc: KbcSection, brokers: Sequence[Broker], reports: HookReports | None = None
+    ) -> None:
         self._kbc = kbc
         self._brokers = tuple(brokers)
+        self._reports = reports or HookReports()
 
     async def get_status(
         self, _request: cguest_pb2.GetHubStatusRequest, _context: CallContext
@@ -29,6 +33,7 @@ class HubStatusServicer:
             source=self._kbc.name if known else NO_SOURCE,
             brokers=[_message(broker) for broker in self._brokers],
             serve_stale_seconds=self._kbc.serve_stale_seconds,
+            refusals=self._reports.refusals(),
         )
 
 

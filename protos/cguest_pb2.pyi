@@ -301,26 +301,105 @@ class HubStatus(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     BROKERS_FIELD_NUMBER: _builtins.int
     SERVE_STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    REFUSALS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """"cc_kbc", "offline_fs_kbc" or "none"."""
     serve_stale_seconds: _builtins.float
     """How long a secret is served after its key broker went away; 0 means never."""
     @_builtins.property
     def brokers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBroker]: ...
+    @_builtins.property
+    def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContainerRefusal]:
+        """Containers that were stopped because something of theirs was refused: the last 32."""
+
     def __init__(
         self,
         *,
         source: _builtins.str = ...,
         brokers: _abc.Iterable[Global___KeyBroker] | None = ...,
         serve_stale_seconds: _builtins.float = ...,
+        refusals: _abc.Iterable[Global___ContainerRefusal] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brokers", b"brokers", "serve_stale_seconds", b"serve_stale_seconds", "source", b"source"]
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brokers", b"brokers", "refusals", b"refusals", "serve_stale_seconds", b"serve_stale_seconds", "source", b"source"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HubStatus: _TypeAlias = HubStatus
+
+@_typing.final
+class ContainerRefusal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REFUSED_UNIX_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    subject: _builtins.str
+    """What was refused: "environment PASSWORD", "volume /etc/keys", "oss-mount data"."""
+    reason: _builtins.str
+    refused_unix: _builtins.int
+    """Seconds since 1970, UTC."""
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        refused_unix: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "reason", b"reason", "refused_unix", b"refused_unix", "subject", b"subject"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContainerRefusal: _TypeAlias = ContainerRefusal
+
+@_typing.final
+class ReportRefusalRequest(_message.Message):
+    """From the guest hook, which stops a container whose secret or mount is refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    container_id: _builtins.str
+    subject: _builtins.str
+    reason: _builtins.str
+    """Never holds secrets."""
+    def __init__(
+        self,
+        *,
+        container_id: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "reason", b"reason", "subject", b"subject"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefusalRequest: _TypeAlias = ReportRefusalRequest
+
+@_typing.final
+class ReportRefusalResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefusalResponse: _TypeAlias = ReportRefusalResponse
 
 @_typing.final
 class KeyBroker(_message.Message):

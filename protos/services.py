@@ -6,6 +6,7 @@ from typing import Final
 
 ATTESTATION_AGENT: Final = "attestation_agent.AttestationAgentService"
 ATTESTATION_STATUS: Final = "cguest.v1.AttestationStatusService"
+CONTAINER: Final = "cguest.v1.ContainerService"
 GET_RESOURCE: Final = "api.GetResourceService"
 GET_RESOURCE_V0_8: Final = "getresource.GetResourceService"
 HUB_STATUS: Final = "cguest.v1.HubStatusService"

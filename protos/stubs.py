@@ -298,3 +298,24 @@ class HubStatusStub:
             cguest_pb2.HubStatus,
             timeout_s=timeout_s,
         )
+
+
+class ContainerStub:
+    """Calls ``cguest.v1.ContainerService``."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def report_refusal(
+        self, container_id: str, subject: str, reason: str, *, timeout_s: float | None = None
+    ) -> cguest_pb2.ReportRefusalResponse:
+        request = cguest_pb2.ReportRefusalRequest(
+            container_id=container_id, subject=subject, reason=reason
+        )
+        return await self._client.call(
+            services.CONTAINER,
+            "ReportRefusal",
+            request,
+            cguest_pb2.ReportRefusalResponse,
+            timeout_s=timeout_s,
+        )

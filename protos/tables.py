@@ -125,6 +125,14 @@ class HubStatusServicer(Protocol):
     ) -> cguest_pb2.HubStatus: ...
 
 
+class ContainerServicer(Protocol):
+    """Implements ``cguest.v1.ContainerService``, ours, on the Confidential Data Hub's socket."""
+
+    async def report_refusal(
+        self, request: cguest_pb2.ReportRefusalRequest, context: CallContext
+    ) -> cguest_pb2.ReportRefusalResponse: ...
+
+
 class MountServicer(Protocol):
     """``cguest.v1.MountService``, ours, on the Confidential Data Hub's socket."""
 
@@ -257,3 +265,9 @@ def mount_table(impl: MountServicer) -> ServiceTable:
 def hub_status_table(impl: HubStatusServicer) -> ServiceTable:
     method = Method(cguest_pb2.GetHubStatusRequest, cguest_pb2.HubStatus, impl.get_status)
     return ServiceTable(services.HUB_STATUS, {"GetStatus": method})
+
+
+def container_table(impl: ContainerServicer) -> ServiceTable:
+    pb = cguest_pb2
+    method = Method(pb.ReportRefusalRequest, pb.ReportRefusalResponse, impl.report_refusal)
+    return ServiceTable(services.CONTAINER, {"ReportRefusal": method})

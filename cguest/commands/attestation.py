@@ -49,7 +49,10 @@ async def attest(args: argparse.Namespace, targets: Targets) -> Outcome:
 
 
 def _hub_data(status: cguest_pb2.HubStatus) -> dict[str, Value]:
-    """Where secrets come from; a line of its own for every key broker that is away."""
+    """Where secrets come from; a line of its own for every key broker that is away.
+
+    And one for every container that the guest hook stopped.
+    """
     away = {
         f"key broker away {broker.name or broker.urls[0]}": _moment(broker.away_since_unix)
         for broker in status.brokers
@@ -61,6 +64,11 @@ def _hub_data(status: cguest_pb2.HubStatus) -> dict[str, Value]:
         "kept_secrets": sum(broker.kept_secrets for broker in status.brokers),
         "kept_secrets_served": sum(broker.stale_served for broker in status.brokers),
         **away,
+        **{
+            f"container stopped {refusal.container_id}": f"{_moment(refusal.refused_unix)} "
+            f"{refusal.subject}: {refusal.reason}"
+            for refusal in status.refusals
+        },
     }
 
 
