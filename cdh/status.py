@@ -1,4 +1,4 @@
-"""``cguest.v1.HubStatusService``: where resources come from, how that goes, and what was refused."""
+"""``cguest.v1.HubStatusService``: where resources come from, and what was refused."""
 
 from __future__ import annotations
 
