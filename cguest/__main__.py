@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cguest.commands import (
     attestation,
+    calling,
     doctor,
     eventlogs,
     explaining,
@@ -26,7 +27,7 @@ from cguest.sockets import resolve
 from secrecy.journal import configure_logging
 
 NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *eventlogs.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
-TOP = (*attestation.TOP, *explaining.TOP, *references.TOP, *doctor.TOP)
+TOP = (*attestation.TOP, *explaining.TOP, *references.TOP, *doctor.TOP, *calling.TOP)
 EPILOG = """\
 exit codes:
   0  it holds, or it was done
