@@ -7,6 +7,7 @@ what a peer sent.
     CdhError
     |- ConfigurationRefusedError   a setting names something that is absent here
     |- KbsNotConfiguredError       a resource is asked for and no key broker is configured
+    |- CredentialFileError         a resource was not put into its file
     |- OfflineFileError            a file of offline_fs_kbc cannot be used
     |- OfflineResourceError        no such resource in those files
     |- AgentError                  the attestation agent did not give a session
@@ -55,6 +56,17 @@ class ConfigurationRefusedError(CdhError):
     def __init__(self, key: str, problem: str, *, hint: str = "") -> None:
         self.key = key
         super().__init__(f"configuration key {bounded(key)}: {problem}", hint=hint)
+
+
+class CredentialFileError(CdhError):
+    """A resource was not put into its file at ``path``."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = bounded(path)
+        super().__init__(
+            f"writing credential file {self.path}: {problem}",
+            hint="it has to be on tmpfs, in directories that are not symbolic links",
+        )
 
 
 class OfflineFileError(CdhError):
