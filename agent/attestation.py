@@ -94,18 +94,33 @@ class AttestationAgent:
         return msgspec.json.encode(evidence)
 
     async def evidence_for_caller(
-        self, runtime_data: bytes, *, timeout_s: float | None = None
+        self,
+        runtime_data: bytes,
+        *,
+        labelled_from: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> bytes:
-        """Return evidence for data that somebody else chose; labelled if so configured."""
-        return await self.evidence(self._callers(runtime_data), timeout_s=timeout_s)
+        """Return evidence for data that somebody else chose; labelled if so configured.
 
-    async def device_evidence_for_caller(self, runtime_data: bytes) -> bytes:
+        ``labelled_from`` is the original of data that are labelled already.
+        """
+        data = self._callers(runtime_data, labelled_from)
+        return await self.evidence(data, timeout_s=timeout_s)
+
+    async def device_evidence_for_caller(
+        self, runtime_data: bytes, *, labelled_from: bytes | None = None
+    ) -> bytes:
         """Return the devices' evidence for data that somebody else chose."""
-        return await self.device_evidence(self._callers(runtime_data))
+        return await self.device_evidence(self._callers(runtime_data, labelled_from))
 
-    def _callers(self, runtime_data: bytes) -> bytes:
+    def _callers(self, runtime_data: bytes, labelled_from: bytes | None) -> bytes:
+        """Return what is bound. A label is believed only if it is the one we would put there."""
         _require_fitting(runtime_data)
-        return labelled(runtime_data) if self._label_caller_data else runtime_data
+        if not self._label_caller_data:
+            return runtime_data
+        if labelled_from is not None and labelled(labelled_from) == runtime_data:
+            return runtime_data
+        return labelled(runtime_data)
 
     async def extend(
         self, domain: str, operation: str, content: str, register_index: int | None = None

@@ -8,6 +8,7 @@ after a colon, for people.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -40,6 +41,7 @@ TEE_FAILED: Final = "[ERROR:attestation-agent] AA-KBC get tee type failed"
 ATTEST_FAILED: Final = "attestation failed"
 REFUSED_TOKEN_KEY: Final = "cguest-refused-token"  # noqa: S105 - a metadata key
 KBS_URL_KEY: Final = "cguest-kbs-url"
+LABELLED_KEY: Final = "cguest-labelled-data"
 RESULTS: Final = {
     ExtendResult.OK: aa.OK,
     ExtendResult.NOT_SUPPORTED: aa.NOT_SUPPORTED,
@@ -61,16 +63,21 @@ class AgentServicer:
         self, request: aa.GetEvidenceRequest, context: CallContext
     ) -> aa.GetEvidenceResponse:
         with _failing_as(EVIDENCE_FAILED):
-            limit = _seconds_left(context)
-            evidence = await self._agent.evidence_for_caller(request.RuntimeData, timeout_s=limit)
+            evidence = await self._agent.evidence_for_caller(
+                request.RuntimeData,
+                labelled_from=_labelled_from(context),
+                timeout_s=_seconds_left(context),
+            )
         return aa.GetEvidenceResponse(Evidence=evidence)
 
     async def get_additional_evidence(
-        self, request: aa.GetAdditionalEvidenceRequest, _context: CallContext
+        self, request: aa.GetAdditionalEvidenceRequest, context: CallContext
     ) -> aa.GetEvidenceResponse:
         """Zero bytes without a further device that attests."""
         with _failing_as(EVIDENCE_FAILED):
-            evidence = await self._agent.device_evidence_for_caller(request.RuntimeData)
+            evidence = await self._agent.device_evidence_for_caller(
+                request.RuntimeData, labelled_from=_labelled_from(context)
+            )
         return aa.GetEvidenceResponse(Evidence=evidence)
 
     async def get_token(
@@ -197,3 +204,12 @@ def _seconds_left(context: CallContext) -> float | None:
         return None
     left = context.deadline - asyncio.get_running_loop().time()
     return max(left - REPLY_SECONDS, left / 2)
+
+
+def _labelled_from(context: CallContext) -> bytes | None:
+    """Return the original of labelled data. Anything else than base64 is no original."""
+    values = context.metadata.get(LABELLED_KEY, ())
+    try:
+        return base64.b64decode(values[0], validate=True) if values else None
+    except ValueError:
+        return None

@@ -27,7 +27,11 @@ class AttestationAgentStub:
         self._client = client
 
     async def get_evidence(
-        self, runtime_data: bytes, *, timeout_s: float | None = None
+        self,
+        runtime_data: bytes,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
     ) -> attestation_agent_pb2.GetEvidenceResponse:
         return await self._client.call(
             services.ATTESTATION_AGENT,
@@ -35,10 +39,15 @@ class AttestationAgentStub:
             attestation_agent_pb2.GetEvidenceRequest(RuntimeData=runtime_data),
             attestation_agent_pb2.GetEvidenceResponse,
             timeout_s=timeout_s,
+            metadata=metadata,
         )
 
     async def get_additional_evidence(
-        self, runtime_data: bytes, *, timeout_s: float | None = None
+        self,
+        runtime_data: bytes,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
     ) -> attestation_agent_pb2.GetEvidenceResponse:
         return await self._client.call(
             services.ATTESTATION_AGENT,
@@ -46,6 +55,7 @@ class AttestationAgentStub:
             attestation_agent_pb2.GetAdditionalEvidenceRequest(RuntimeData=runtime_data),
             attestation_agent_pb2.GetEvidenceResponse,
             timeout_s=timeout_s,
+            metadata=metadata,
         )
 
     async def get_token(
