@@ -42,4 +42,10 @@ launcher cguestd cguestd
 launcher attestation-agent agent
 launcher confidential-data-hub cdh
 launcher api-server-rest rest
+launcher cguest-hook guesthook
+# For guest_hook_path = "/usr/share/oci/hooks" (docs/hooks.md): the agent takes regular files only.
+for kind in prestart poststop; do
+    install -D -m 0755 "guest-image/hooks/$kind/cguest-hook" \
+        "$root/usr/share/oci/hooks/$kind/cguest-hook"
+done
 cp systemd/cguestd.service "$root/usr/lib/systemd/system/"

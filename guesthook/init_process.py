@@ -84,8 +84,8 @@ class InitProcess:
                 raise StateError(f"pid {pid}: is the agent's")
             if _started(pid) > _started("self"):
                 raise StateError(f"pid {pid}: started after this hook")
-            namespace = os.stat(f"/proc/{pid}/ns/mnt").st_ino
-            if namespace in {os.stat(f"/proc/{one}/ns/mnt").st_ino for one in ("self", "1")}:
+            own, its = (os.stat(f"/proc/{one}/ns/mnt").st_ino for one in ("self", pid))
+            if its == own:
                 raise StateError(f"pid {pid}: is in the guest's own mount namespace")
             belongs = _mounts_bundle(_proc(f"{pid}/mountinfo"), state.bundle) or (
                 state.id in _proc(f"{pid}/cgroup")

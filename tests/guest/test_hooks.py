@@ -1,0 +1,103 @@
+"""The guest hook with real runtimes, a real root file system, and the whole guest behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.stage import Stage
+from tests.guest.hook_ground import (
+    MARKER,
+    RUNTIMES,
+    SECRET,
+    Ground,
+    assert_stopped,
+    contents,
+    reason_of,
+)
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_secret_files_are_clear_inside_and_nowhere_else(ground: Ground, runtime: str) -> None:
+    files = {"password": ground.seal("default/hooks/password") + "\n", "user": "alice"}
+    volume = ground.secret_volume("keys", files)
+    before = Path("/proc/self/mountinfo").read_text()
+    bundle = ground.bundle(
+        "cat /keys/password; echo; cat /keys/user; echo; ls -l /keys/; "
+        "touch /keys/new || echo read-only",
+        volumes={"/keys": volume},
+    )
+    ran = await ground.run(runtime, bundle)
+    lines = ran.out.splitlines()
+    assert lines[:2] == [SECRET.decode(), "alice"], ran
+    assert "password -> ..data/password" in ran.out
+    assert lines[-1] == "read-only"
+    assert SECRET not in contents(ground.folder)
+    assert (volume / "password").read_text() == files["password"]
+    assert "cguest-hook" not in ran.told
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_a_refused_secret_stops_the_container(
+    stage: Stage, ground: Ground, runtime: str
+) -> None:
+    volume = ground.secret_volume("keys", {"password": ground.seal("default/hooks/absent")})
+    bundle = ground.bundle(f"{MARKER} cat /keys/password", volumes={"/keys": volume})
+    ran = await ground.run(runtime, bundle)
+    assert_stopped(ran, bundle)
+    reason = await reason_of(stage, bundle)
+    assert reason.startswith("volume /keys/..2026_01_01/password: [CDH] [ERROR]: Unseal Secret")
+    shown = await stage.cguest("status")
+    assert f"container stopped {bundle.name}" in shown.text
+    assert "container stopped by hook" in stage.daemon.log.read_text()
+    assert not ground.kernel_log.read_text()
+
+
+async def test_sealed_variables_are_refused_by_default(stage: Stage, ground: Ground) -> None:
+    sealed = ground.seal("default/hooks/password")
+    bundle = ground.bundle(MARKER, env=(f"PASSWORD={sealed}",))
+    ran = await ground.run("agent", bundle)
+    assert_stopped(ran, bundle)
+    assert "environment PASSWORD: is sealed" in await reason_of(stage, bundle)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_sealed_variables_become_files_if_the_image_says_so(
+    ground: Ground, runtime: str
+) -> None:
+    ground.configure(environment="files")
+    bundle = ground.bundle(
+        "cat /run/secrets/cguest-env/PASSWORD; echo; . /run/secrets/cguest-env/env.sh; "
+        'echo "$PASSWORD"; ls /run/secrets/cguest-env',
+        env=(f"PASSWORD={ground.seal('default/hooks/password')}", "OTHER=plain"),
+    )
+    ran = await ground.run(runtime, bundle)
+    assert ran.out.splitlines() == [SECRET.decode()] * 2 + ["PASSWORD", "env.sh"], ran
+    assert SECRET not in contents(ground.folder)
+
+
+async def test_nothing_to_do_asks_nobody(ground: Ground) -> None:
+    ground.hub_socket = ground.folder / "nobody.sock"
+    ground.configure()
+    volume = ground.secret_volume("plain", {"user": "alice"})
+    bundle = ground.bundle("cat /keys/user", volumes={"/keys": volume}, env=("A=b",))
+    ran = await ground.run("agent", bundle)
+    assert ran.out == "alice"
+    assert ran.report["prestart"] == {"code": 0, "output": ""}
+    assert ran.report["poststop"] == {"code": 0, "output": ""}
+
+
+async def test_without_a_hub_the_container_is_stopped_and_only_its_name_told(
+    ground: Ground,
+) -> None:
+    ground.hub_socket = ground.folder / "nobody.sock"
+    ground.configure()
+    volume = ground.secret_volume("keys", {"password": ground.seal("default/hooks/password")})
+    bundle = ground.bundle(MARKER, volumes={"/keys": volume})
+    assert_stopped(await ground.run("agent", bundle), bundle)
+    line = f"<4>cguest-hook: container {bundle.name}: secret refused, stopped\n"
+    assert ground.kernel_log.read_text() == line
