@@ -11,6 +11,7 @@ from cdh.errors import CdhError
 from cdh.hub import ConfidentialDataHub
 from kbs import KbsError
 from rest.errors import REQUEST_FAILED, BackendError
+from rest.strict import RuntimeData
 from secrecy import Secret
 from tdx import TdxError
 
@@ -29,6 +30,9 @@ class LocalResources:
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
+    async def is_reachable(self) -> bool:
+        return True
+
 
 class LocalAttestation:
     """The attestation agent of this process."""
@@ -43,15 +47,19 @@ class LocalAttestation:
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
-    async def evidence(self, runtime_data: bytes) -> bytes:
+    async def evidence(self, data: RuntimeData) -> bytes:
         try:
-            return await self._agent.evidence_for_caller(runtime_data)
+            return await self._agent.evidence_for_caller(
+                data.bound, labelled_from=data.labelled_from
+            )
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
-    async def additional_evidence(self, runtime_data: bytes) -> bytes:
+    async def additional_evidence(self, data: RuntimeData) -> bytes:
         try:
-            return await self._agent.device_evidence_for_caller(runtime_data)
+            return await self._agent.device_evidence_for_caller(
+                data.bound, labelled_from=data.labelled_from
+            )
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
 
@@ -60,6 +68,9 @@ class LocalAttestation:
             return await self._agent.extend(domain, operation, content)
         except OWN_ERRORS as error:
             raise BackendError(REQUEST_FAILED, str(error)) from error
+
+    async def is_reachable(self) -> bool:
+        return True
 
     async def tee(self) -> str:
         return self._agent.tee_type()

@@ -1,7 +1,8 @@
-"""The HTTP side: requests in, calls to the backends, answers out. The one user of aiohttp here.
+"""The HTTP side: listeners, and the order in which a request is looked at. The user of aiohttp.
 
 The low-level server is used without aiohttp's router: :mod:`rest.routes` knows the exact routes,
-and a request costs little more than its parsing.
+and a request costs little more than its parsing. A request is parsed, its caller is found, what
+the caller may is decided, and only then is it answered; each is a module of its own.
 """
 
 from __future__ import annotations
@@ -9,118 +10,207 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from typing import Final, assert_never
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
+from lifecycle import ListeningSocket, UnixAddress, listen_unix
 from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
-from rest.errors import BackendError, RestConfigError
+from rest.connections import Connection, Connections
+from rest.counts import RestCounts, route_of
+from rest.errors import OverLimitError, RestConfigError
+from rest.forgery import ForgeryGuard
+from rest.limits import Admission, TokenBucket
+from rest.peer import OVER_TCP, PROC, Caller, Identifier, PeerProcess, Unidentified
 from rest.routes import (
     FORBIDDEN,
     MAX_BODY,
-    OCTETS,
     Call,
-    EvidenceCall,
     ExtendCall,
-    Feature,
-    InfoCall,
+    ProbeCall,
     Reply,
-    ResourceCall,
-    TokenCall,
-    extend_reply,
-    info_reply,
-    parse_event,
+    authority_of,
     route,
 )
+from rest.rules import Rules
+from rest.service import RestService
 from secrecy.journal import get_logger
 
 log = get_logger("rest")
 
 MAX_LINE: Final = 8190  # bytes of the request line and of a header
-BODY_SECONDS: Final = 10.0
+MAX_HEADERS: Final = 48
+LINGER_SECONDS: Final = 2.0  # for the rest of a body that nobody wants
 STOP_SECONDS: Final = 5.0
+BACKLOG: Final = 512
+SOCKET_MODE: Final = 0o666  # every user of every container that it is mounted into
 TOO_LARGE: Final = Reply(413, b"Payload Too Large")
 TIMED_OUT: Final = Reply(408, b"Request Timeout")
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Refusals that are logged: the rest is counted, so that nobody fills the log by asking.
+LOGGED_PER_SECOND: Final = 1.0
+LOGGED_AT_ONCE: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class RestService:
-    """Answers requests with two backends. Knows no session and keeps nothing."""
+class Door:
+    """What a listener does with requests. One for TCP, one for the unix socket."""
 
-    feature: Feature
-    backends: Backends
-
-    async def answer(self, call: Call, body: bytes) -> Reply:
-        """Return the reply to ``call``. A backend that fails gives 500 with text and cause."""
-        try:
-            return await self._perform(call, body)
-        except BackendError as error:
-            log.warning("request failed", call=type(call).__name__, cause=str(error))
-            return Reply(500, str(error).encode())
-
-    async def _perform(self, call: Call, body: bytes) -> Reply:
-        match call:
-            case ResourceCall(uri):
-                return Reply(
-                    200, (await self.backends.resources.get_resource(uri)).reveal(), OCTETS
-                )
-            case TokenCall(token_type):
-                token = await self.backends.attestation.token(token_type)
-                return Reply(200, token.reveal(), OCTETS)
-            case EvidenceCall(runtime_data, additional):
-                attestation = self.backends.attestation
-                ask = attestation.additional_evidence if additional else attestation.evidence
-                return Reply(200, await ask(runtime_data), OCTETS)
-            case ExtendCall():
-                return await self._extend(body)
-            case InfoCall():
-                return await self._info()
-            case unknown:
-                assert_never(unknown)
-
-    async def _extend(self, body: bytes) -> Reply:
-        event = parse_event(body)
-        if isinstance(event, Reply):
-            return event
-        result = await self.backends.attestation.extend(
-            event.domain, event.operation, event.content
+    def __init__(
+        self,
+        config: RestConfig,
+        service: RestService,
+        counts: RestCounts,
+        identifier: Identifier | None,
+    ) -> None:
+        """``identifier`` is None for TCP, where nobody can be told from anybody."""
+        self._service = service
+        self._counts = counts
+        self._limits = config.limits
+        self._rules = Rules.of(config.rules)
+        self._admission = Admission(config.limits)
+        self._identifier = identifier
+        self._forgery = None
+        if identifier is None and config.required_header is not None:
+            self._forgery = ForgeryGuard.parse(config.required_header, config.hosts)
+        # One thread of its own: many who connect keep it busy, and nobody else's work waits.
+        self._looking = ThreadPoolExecutor(1, "rest-peer") if identifier is not None else None
+        self._logged = TokenBucket(LOGGED_PER_SECOND, LOGGED_AT_ONCE, 0.0)
+        self._unlogged = 0
+        server = web.Server(
+            self._handle,
+            # A caller who hangs up takes the work for it along.
+            handler_cancellation=True,
+            access_log=None,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
+            auto_decompress=False,
+            lingering_time=LINGER_SECONDS,
+            keepalive_timeout=config.limits.keep_alive_seconds,
         )
-        return extend_reply(result)
+        self.server = server
+        self.connections = Connections(server, config.limits, identifies=identifier is not None)
 
-    async def _info(self) -> Reply:
-        tee, additional = None, list[str]()
-        if self.feature.has_attestation:
-            tee = await self.backends.attestation.tee()
-            additional = await self.backends.attestation.additional_tees()
-        return info_reply(_own_version(), tee, additional, self.feature.value)
+    def close(self) -> None:
+        if self._looking is not None:
+            self._looking.shutdown(wait=False, cancel_futures=True)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = self.connections.of(request.protocol)
+        if connection is None:
+            return web.Response(status=503)  # closed meanwhile: nobody reads this
+        with connection.answering():
+            call = route(request.method, request.raw_path, self._service.feature)
+            reply = await self._reply(request, connection, call)
+            self._counts.add(route_of(call), reply.status)
+            return await self._send(request, reply)
+
+    async def _reply(
+        self, request: web.BaseRequest, connection: Connection, call: Call | Reply
+    ) -> Reply:
+        if self._identifier is None and not _is_local(request):
+            return FORBIDDEN
+        if isinstance(call, ProbeCall):
+            return await self._service.answer(call, b"")
+        caller = await self._caller(connection)
+        try:
+            now = asyncio.get_running_loop().time()
+            with self._admission.request(_key(caller), now):
+                return await self._admitted(request, caller, call)
+        except OverLimitError as error:
+            status = 429 if error.callers else 503
+            self._log_refusal(caller, str(error))
+            return Reply(status, str(error).encode(), retry_after=error.retry_after)
+
+    async def _admitted(
+        self, request: web.BaseRequest, caller: Caller, call: Call | Reply
+    ) -> Reply:
+        refusal = self._refusal(request, caller, call)
+        if refusal is not None:
+            self._log_refusal(caller, refusal.body.decode(errors="replace"))
+            return refusal
+        if isinstance(call, Reply):
+            return call
+        body = await self._read_body(request) if isinstance(call, ExtendCall) else b""
+        return body if isinstance(body, Reply) else await self._service.answer(call, body)
+
+    def _refusal(
+        self, request: web.BaseRequest, caller: Caller, call: Call | Reply
+    ) -> Reply | None:
+        if self._forgery is not None:
+            forged = self._forgery.refusal(
+                request.headers.getall(self._forgery.name, []),
+                request.headers.getall("Host", []),
+                authority_of(request.raw_path),
+            )
+            if forged is not None:
+                return forged
+        return None if isinstance(call, Reply) else self._rules.refusal(caller, call)
+
+    async def _caller(self, connection: Connection) -> Caller:
+        """Return who is at the other end. Found once for each connection."""
+        if self._identifier is None:
+            return OVER_TCP
+        if connection.caller is None:
+            if isinstance(connection.peer, PeerProcess):
+                found = await asyncio.get_running_loop().run_in_executor(
+                    self._looking, self._identifier.identify, connection.peer
+                )
+            else:
+                found = connection.peer
+            connection.caller = found
+        return connection.caller
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes | Reply:
+        """Read at most ``MAX_BODY`` bytes within ``limits.body_seconds``."""
+        if (request.content_length or 0) > MAX_BODY:
+            return TOO_LARGE
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport:
+            request.transport.write(CONTINUE)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        return TOO_LARGE
+        except TimeoutError:
+            return TIMED_OUT
+        return bytes(body)
+
+    async def _send(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+        """Send all of the answer while the request still counts: an answer takes memory."""
+        headers = {"Content-Type": reply.content_type, "Server": "api-server-rest"}
+        if reply.retry_after is not None:
+            headers["Retry-After"] = str(reply.retry_after)
+        response = web.Response(status=reply.status, body=reply.body, headers=headers)
+        try:
+            async with asyncio.timeout(self._limits.send_seconds):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            log.info("answer not taken", seconds=self._limits.send_seconds)
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    def _log_refusal(self, caller: Caller, text: str) -> None:
+        if self._logged.take(asyncio.get_running_loop().time()):
+            self._unlogged += 1
+            return
+        log.warning("request refused", caller=str(caller), answer=text, not_shown=self._unlogged)
+        self._unlogged = 0
 
 
-def _own_version() -> str:
-    try:
-        return version("confidential-guest")
-    except PackageNotFoundError:
-        return "source tree"
-
-
-async def _read_body(request: web.BaseRequest) -> bytes | Reply:
-    """Read at most ``MAX_BODY`` bytes within ``BODY_SECONDS``."""
-    if (request.content_length or 0) > MAX_BODY:
-        return TOO_LARGE
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BODY:
-                    return TOO_LARGE
-    except TimeoutError:
-        return TIMED_OUT
-    return bytes(body)
+def _key(caller: Caller) -> str:
+    """Return whose limits count. All who cannot be told apart share one."""
+    return "" if isinstance(caller, Unidentified) else str(caller)
 
 
 def _is_local(request: web.BaseRequest) -> bool:
@@ -128,61 +218,67 @@ def _is_local(request: web.BaseRequest) -> bool:
     return peer is not None and ipaddress.ip_address(peer[0]).is_loopback
 
 
-def _to_response(reply: Reply) -> web.Response:
-    return web.Response(
-        status=reply.status, body=reply.body, headers={"Content-Type": reply.content_type}
-    )
+@asynccontextmanager
+async def open_rest(
+    config: RestConfig,
+    backends: Backends,
+    *,
+    counts: RestCounts | None = None,
+    passed: ListeningSocket | None = None,
+    proc: Path = PROC,
+) -> AsyncIterator[BindAddress]:
+    """Listen and serve; yields the TCP address with the port really bound.
 
-
-def make_server(service: RestService) -> web.Server:
-    """Return an aiohttp low-level server that answers with ``service``."""
-
-    async def handle(request: web.BaseRequest) -> web.Response:
-        if not _is_local(request):
-            return _to_response(FORBIDDEN)
-        call = route(request.method, request.raw_path, service.feature)
-        if isinstance(call, Reply):
-            return _to_response(call)
-        body = await _read_body(request) if isinstance(call, ExtendCall) else b""
-        if isinstance(body, Reply):
-            return _to_response(body)
-        return _to_response(await service.answer(call, body))
-
-    return web.Server(
-        handle,
-        # A caller who hangs up takes the work for it along.
-        handler_cancellation=True,
-        access_log=None,
-        max_line_size=MAX_LINE,
-        max_field_size=MAX_LINE,
-    )
+    ``counts`` is told of every answer. ``passed`` is the unix socket where it is listening
+    already, as a service manager passes it; ``proc`` is where procfs is mounted. At the end stops
+    accepting, lets requests in flight finish for a few seconds, then closes; the backends stay
+    open. Raises :class:`RestConfigError` if the settings cannot work or the address cannot be
+    bound, and ``lifecycle.SocketError``.
+    """
+    config.check()
+    service = RestService(config.feature, backends, config.evidence, config.token)
+    counts = counts if counts is not None else RestCounts()
+    async with AsyncExitStack() as stack:
+        listening = _listen_tcp(BindAddress.parse(config.bind))
+        stack.callback(listening.close)
+        bound = BindAddress(*listening.getsockname()[:2])
+        if config.socket is not None:
+            unix = passed or await listen_unix(UnixAddress.parse(config.socket), mode=SOCKET_MODE)
+            stack.callback(unix.close)
+            identifier = Identifier(proc, Path(config.bundles))
+            door = Door(config, service, counts, identifier)
+            await stack.enter_async_context(_serving(door, unix.sock))
+        await stack.enter_async_context(_serving(Door(config, service, counts, None), listening))
+        yield bound
 
 
 @asynccontextmanager
-async def open_rest(config: RestConfig, backends: Backends) -> AsyncIterator[BindAddress]:
-    """Listen and serve; yields the address with the port really bound.
-
-    At the end stops accepting, lets requests in flight finish for a few seconds, then closes; the
-    backends stay open. Raises :class:`RestConfigError` if the settings cannot work or the address
-    cannot be bound.
-    """
-    config.check()
-    address = BindAddress.parse(config.bind)
-    service = RestService(config.feature, backends)
-    runner = web.ServerRunner(make_server(service), shutdown_timeout=STOP_SECONDS)
-    await runner.setup()
+async def _serving(door: Door, sock: socket.socket) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+    make = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+    accepting = await make(door.connections, sock=sock, backlog=BACKLOG)
     try:
-        site = web.TCPSite(runner, address.host, address.port)
-        try:
-            await site.start()
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise RestConfigError(
-                "bind",
-                f"listening on {address.host} port {address.port}: {reason}",
-                hint="stop the other server, or choose another port with --bind",
-            ) from error
-        host, port = runner.addresses[0][:2]
-        yield BindAddress(host, port)
+        yield
     finally:
-        await runner.cleanup()
+        accepting.close()
+        door.server.pre_shutdown()
+        await door.server.shutdown(STOP_SECONDS)
+        door.connections.abort_all()
+        door.close()
+
+
+def _listen_tcp(address: BindAddress) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise RestConfigError(
+            "bind",
+            f"listening on {address.host} port {address.port}: {reason}",
+            hint="stop the other server, or choose another port with --bind",
+        ) from error
+    return sock

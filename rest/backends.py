@@ -7,9 +7,12 @@ out to be lost. Adapters that call the services in the same process live with th
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
+
+from google.protobuf.empty_pb2 import Empty
 
 from lifecycle import UnixAddress
 from protos.stubs import AttestationAgentStub, GetResourceStub
@@ -19,11 +22,16 @@ from rest.errors import (
     REQUEST_FAILED,
     BackendError,
 )
+from rest.strict import RuntimeData
 from secrecy import Secret
-from ttrpc import Client, ConnectionLostError, DeadlineError, TtrpcError
+from ttrpc import Client, ConnectionLostError, DeadlineError, Metadata, StatusError, TtrpcError
 
 CALL_SECONDS: Final = 50.0  # the reference's limit for one call
 CONNECT_SECONDS: Final = 5.0
+# gRPC's health service; the reference's services do not know it and say so, which is an answer.
+HEALTH: Final = ("grpc.health.v1.Health", "Check")
+# Tells an agent that labels by itself what the label is already over: agent.caller_data.
+LABELLED_KEY: Final = "cguest-labelled-data"
 T = TypeVar("T")
 
 
@@ -34,6 +42,10 @@ class ResourceBackend(Protocol):
         """Return the resource that the unchecked ``uri`` names."""
         ...
 
+    async def is_reachable(self) -> bool:
+        """Return whether somebody answers at all. Cheap; the caller has the deadline."""
+        ...
+
 
 class AttestationBackend(Protocol):
     """The attestation agent, as far as REST needs it. Raises :class:`BackendError`."""
@@ -42,9 +54,9 @@ class AttestationBackend(Protocol):
         """Return a token; of type ``kbs`` it comes with the private TEE key."""
         ...
 
-    async def evidence(self, runtime_data: bytes) -> bytes: ...
+    async def evidence(self, data: RuntimeData) -> bytes: ...
 
-    async def additional_evidence(self, runtime_data: bytes) -> bytes: ...
+    async def additional_evidence(self, data: RuntimeData) -> bytes: ...
 
     async def extend(self, domain: str, operation: str, content: str) -> int:
         """Measure an event; return 0 done, 1 not supported or 2 not enabled."""
@@ -53,6 +65,10 @@ class AttestationBackend(Protocol):
     async def tee(self) -> str: ...
 
     async def additional_tees(self) -> list[str]: ...
+
+    async def is_reachable(self) -> bool:
+        """As that of the data hub."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,23 @@ class TtrpcLink:
             return await make(client)
         except TtrpcError as error:
             raise BackendError(FAILED_AFTER_RECONNECT, _cause(error)) from error
+
+    async def is_reachable(self) -> bool:
+        """Ask for its health; any answer will do, also that it knows no such question."""
+        try:
+            client, _ = await self._connected()
+        except BackendError:
+            return False
+        try:
+            await client.call(*HEALTH, Empty(), Empty, timeout_s=CALL_SECONDS)
+        except StatusError:
+            return True
+        except ConnectionLostError:
+            await self._drop(client)
+            return False
+        except TtrpcError:
+            return False
+        return True
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -133,6 +166,9 @@ class TtrpcResources:
         )
         return Secret(reply.Resource)
 
+    async def is_reachable(self) -> bool:
+        return await self._link.is_reachable()
+
     async def aclose(self) -> None:
         await self._link.aclose()
 
@@ -151,18 +187,18 @@ class TtrpcAttestation:
         )
         return Secret(reply.Token)
 
-    async def evidence(self, runtime_data: bytes) -> bytes:
+    async def evidence(self, data: RuntimeData) -> bytes:
         reply = await self._link.call(
             lambda client: AttestationAgentStub(client).get_evidence(
-                runtime_data, timeout_s=CALL_SECONDS
+                data.bound, timeout_s=CALL_SECONDS, metadata=_origin(data)
             )
         )
         return reply.Evidence
 
-    async def additional_evidence(self, runtime_data: bytes) -> bytes:
+    async def additional_evidence(self, data: RuntimeData) -> bytes:
         reply = await self._link.call(
             lambda client: AttestationAgentStub(client).get_additional_evidence(
-                runtime_data, timeout_s=CALL_SECONDS
+                data.bound, timeout_s=CALL_SECONDS, metadata=_origin(data)
             )
         )
         return reply.Evidence
@@ -187,5 +223,14 @@ class TtrpcAttestation:
         )
         return list(reply.additional_tees)
 
+    async def is_reachable(self) -> bool:
+        return await self._link.is_reachable()
+
     async def aclose(self) -> None:
         await self._link.aclose()
+
+
+def _origin(data: RuntimeData) -> Metadata | None:
+    if data.labelled_from is None:
+        return None
+    return {LABELLED_KEY: [base64.b64encode(data.labelled_from).decode()]}

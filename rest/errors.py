@@ -2,6 +2,8 @@
 
 RestError
 |- RestConfigError       a setting that cannot work
+|- CallerUnknownError    who calls cannot be found out, so it is nobody in particular
+|- OverLimitError        a caller, or all of them, ask for more than the limits allow
 `- BackendError          the attestation agent or the data hub did not give an answer
 """
 
@@ -31,6 +33,23 @@ class RestConfigError(RestError):
     def __init__(self, key: str, problem: str, *, hint: str = "") -> None:
         self.key = key
         super().__init__(f"REST server, {key}: {problem}", hint=hint)
+
+
+class CallerUnknownError(RestError):
+    """Nothing certain is known of a caller. ``problem`` is told to it."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"REST caller: {problem}")
+
+
+class OverLimitError(RestError):
+    """A request was not admitted. ``callers`` tells a caller's own limit from everybody's."""
+
+    def __init__(self, limit: str, retry_after: int, *, callers: bool) -> None:
+        self.retry_after = retry_after
+        self.callers = callers
+        super().__init__(f"too many {limit}, try again in {retry_after} s")
 
 
 class BackendError(RestError):

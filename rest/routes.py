@@ -25,6 +25,7 @@ OCTETS: Final = "application/octet-stream"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
+_ABSOLUTE: Final = re.compile(r"https?://([^/?#]*)", re.ASCII | re.IGNORECASE)
 
 
 class Feature(StrEnum):
@@ -50,6 +51,7 @@ class Reply:
     status: int
     body: bytes
     content_type: str = TEXT
+    retry_after: int | None = None  # seconds
 
     def __repr__(self) -> str:
         return f"Reply({self.status}, <{len(self.body)} bytes>)"
@@ -81,7 +83,26 @@ class InfoCall:
     pass
 
 
-Call: TypeAlias = ResourceCall | TokenCall | EvidenceCall | ExtendCall | InfoCall
+class Probe(StrEnum):
+    """What a supervisor asks; served on every listener and to everybody."""
+
+    LIVE = "livez"
+    READY = "readyz"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCall:
+    probe: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCall:
+    """The OpenAPI document."""
+
+
+Call: TypeAlias = (
+    ResourceCall | TokenCall | EvidenceCall | ExtendCall | InfoCall | ProbeCall | DocumentCall
+)
 
 NOT_FOUND: Final = Reply(404, b"URL NOT FOUND")
 BAD_REQUEST: Final = Reply(400, b"BAD REQUEST")
@@ -89,10 +110,15 @@ FORBIDDEN: Final = Reply(403, b"Forbidden")
 METHOD_NOT_ALLOWED: Final = Reply(405, b"Method Not Allowed")
 NO_ATTESTATION: Final = Reply(404, b"Attestation Feature Not Enabled")
 NO_RESOURCE: Final = Reply(404, b"Resource Feature Not Enabled")
+# The first words are the reference's, its spelling included.
+ILLEGAL_EVENT: Final = (
+    b"Illegal AAEL eventry format: the body must be JSON with the texts domain, operation and "
+    b"content"
+)
 
 
-class Event(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of ``POST /aa/aael``: one runtime event."""
+class Event(msgspec.Struct):
+    """Body of ``POST /aa/aael``: one runtime event. Further members are ignored, as there."""
 
     domain: str
     operation: str
@@ -102,18 +128,43 @@ class Event(msgspec.Struct, forbid_unknown_fields=True):
 def route(method: str, target: str, feature: Feature) -> Call | Reply:
     """Return what ``method target`` asks for, or the reply that refuses it.
 
-    ``target`` is the raw request target, query included.
+    ``target`` is the raw request target, query included, in origin or absolute form.
     """
     if len(target) > MAX_TARGET:
         return BAD_REQUEST
-    path, _, query = target.partition("?")
+    path, _, query = origin_form(target).partition("?")
     if path.startswith("/cdh/"):
         return _resource(path, feature)
     if path.startswith("/aa/"):
         return _attestation(method, path, query) if feature.has_attestation else NO_ATTESTATION
-    if path == "/info":
-        return InfoCall() if method == "GET" else METHOD_NOT_ALLOWED
-    return NOT_FOUND
+    call = _ALWAYS.get(path)
+    if call is None:
+        return NOT_FOUND
+    return call if method == "GET" else METHOD_NOT_ALLOWED
+
+
+def origin_form(target: str) -> str:
+    """Return path and query of a request target: RFC 9112 3.2.2 wants absolute forms accepted.
+
+    A fragment has no business here and is dropped, as by the reference's HTTP library.
+    """
+    found = _ABSOLUTE.match(target)
+    return (target[found.end() :] if found else target).partition("#")[0]
+
+
+def authority_of(target: str) -> str | None:
+    """Return host and port of an absolute form, which count instead of the Host header."""
+    found = _ABSOLUTE.match(target)
+    return found[1] if found else None
+
+
+# The routes of every feature set. The last three are ours.
+_ALWAYS: Final[dict[str, Call]] = {
+    "/info": InfoCall(),
+    "/livez": ProbeCall(Probe.LIVE),
+    "/readyz": ProbeCall(Probe.READY),
+    "/openapi.json": DocumentCall(),
+}
 
 
 def _resource(path: str, feature: Feature) -> Call | Reply:
@@ -154,21 +205,26 @@ def _runtime_data(text: str, encoding: str | None) -> bytes | None:
     if encoding != "base64" or not _BASE64URL.fullmatch(text):
         return None
     try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error:
         return None
+    # As the reference's decoder: bits beyond the last byte are zero, so one text for one value.
+    return data if base64.urlsafe_b64encode(data).rstrip(b"=") == text.encode() else None
 
 
 def _fields(query: str) -> dict[str, str] | None:
-    """Return the query as a mapping, None if it is malformed or names a field twice."""
+    """Return the query as a mapping, None if it is malformed. Of a field given twice the last.
+
+    Bytes that are no UTF-8 are refused. The reference puts a replacement character in their
+    place, and evidence over something else than was asked for.
+    """
     try:
         pairs = parse_qsl(
             query, keep_blank_values=True, errors="strict", max_num_fields=MAX_QUERY_FIELDS
         )
     except ValueError:
         return None
-    fields = dict(pairs)
-    return fields if len(fields) == len(pairs) else None
+    return dict(pairs)
 
 
 def parse_event(body: bytes) -> Event | Reply:
@@ -176,7 +232,7 @@ def parse_event(body: bytes) -> Event | Reply:
     try:
         return msgspec.json.decode(body, type=Event)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return Reply(500, b"the body must be JSON with the texts domain, operation and content")
+        return Reply(500, ILLEGAL_EVENT)
 
 
 # Results of ExtendRuntimeMeasurement; the blank after "message": is the reference's.

@@ -33,6 +33,7 @@ from cguestd.local_backends import LocalAttestation
 from kbs import session_from_aa_json
 from lifecycle import UnixAddress, listen_unix
 from protos.stubs import AttestationAgentStub, AttestationStatusStub
+from rest.strict import RuntimeData
 from tests.services.older_kbs import ERAS, OlderKbs, serving
 from tests.wire.kbs_sealing import make_token
 from ttrpc import Client, Server, StatusError
@@ -141,6 +142,13 @@ async def test_labels_are_for_callers_and_not_for_the_kbs(tmp_path: Path, kbs: O
         primary = json.loads((await agent.get_evidence(b"nonce")).Evidence)
         text = b"confidential-guest caller evidence v1\0nonce"
         assert shown(primary) == hashlib.sha512(text).digest()
+        # Who labelled already is labelled once, and cannot pass off anything else as labelled.
+        once = hashlib.sha512(text).digest()
+        origin = {"cguest-labelled-data": [base64.b64encode(b"nonce").decode()]}
+        same = json.loads((await agent.get_evidence(once, metadata=origin)).Evidence)
+        assert shown(same) == once
+        lying = json.loads((await agent.get_evidence(b"digest", metadata=origin)).Evidence)
+        assert shown(lying) == hashlib.sha512(text.replace(b"nonce", b"digest")).digest()
         await agent.get_token("kbs")
         assert kbs.attests == 1
 
@@ -218,5 +226,8 @@ async def test_in_one_process_rest_gets_the_same(
         token = await local.token("coco_as")
         assert token.matches(await running.tokens.token("coco_as"))
         assert await local.additional_tees() == ["sampledevice"]
-        assert json.loads(await local.additional_evidence(b"x"))["sampledevice"]["svn"] == "2"
-        assert shown(json.loads(await local.evidence(b"x"))) == b"x"
+        assert (
+            json.loads(await local.additional_evidence(RuntimeData(b"x")))["sampledevice"]["svn"]
+            == "2"
+        )
+        assert shown(json.loads(await local.evidence(RuntimeData(b"x")))) == b"x"

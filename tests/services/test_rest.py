@@ -5,72 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 
-from protos import attestation_agent_pb2
 from rest.app import open_rest
 from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
 from rest.errors import BackendError, RestConfigError
 from rest.routes import MAX_BODY
 from secrecy import Secret
-from tests.services.rest_browser import Browser
-
-pb = attestation_agent_pb2
-
-
-@dataclass
-class FakeBackend:
-    """Answers in this process and remembers what it was asked."""
-
-    asked: list[object] = field(default_factory=list)
-    result: int = 0
-    failure: BackendError | None = None
-
-    def note(self, *call: object) -> None:
-        self.asked.append(call if len(call) > 1 else call[0])
-        if self.failure is not None:
-            raise self.failure
-
-    async def get_resource(self, uri: str) -> Secret:
-        self.note(uri)
-        return Secret(b"\x00resource\xff")
-
-    async def token(self, token_type: str) -> Secret:
-        self.note(token_type)
-        return Secret('{"token":"t"}')
-
-    async def evidence(self, runtime_data: bytes) -> bytes:
-        self.note("primary", runtime_data)
-        return b"evidence"
-
-    async def additional_evidence(self, runtime_data: bytes) -> bytes:
-        self.note("additional", runtime_data)
-        return b""
-
-    async def extend(self, domain: str, operation: str, content: str) -> int:
-        self.note(domain, operation, content)
-        return self.result
-
-    async def tee(self) -> str:
-        self.note("tee")
-        return "tdx"
-
-    async def additional_tees(self) -> list[str]:
-        self.note("additional tees")
-        return []
-
-
-@asynccontextmanager
-async def rest(backend: FakeBackend, features: str = "all") -> AsyncIterator[Browser]:
-    config = RestConfig(bind="127.0.0.1:0", features=features)
-    async with open_rest(config, Backends(backend, backend)) as address:
-        yield Browser(address)
-
+from tests.services.fake_rest import FakeBackend, rest
 
 OCTETS, JSON, TEXT = "application/octet-stream", "application/json", "text/plain; charset=utf-8"
 B64 = base64.urlsafe_b64encode(bytes(range(48))).rstrip(b"=").decode()
@@ -84,13 +29,16 @@ B64 = base64.urlsafe_b64encode(bytes(range(48))).rstrip(b"=").decode()
         ("PUT /cdh/resource/a/b/c?x=1", 200, OCTETS, b"\x00resource\xff", ["kbs:///a/b/c"]),
         ("GET /cdh/resource/a%2Fb/c", 200, OCTETS, b"\x00resource\xff", ["kbs:///a%2Fb/c"]),
         ("GET /cdh/resource/../x", 200, OCTETS, b"\x00resource\xff", ["kbs:///../x"]),
+        ("GET /cdh/resource/a/b/c#d", 200, OCTETS, b"\x00resource\xff", ["kbs:///a/b/c"]),
+        ("GET http://127.0.0.1/cdh/resource/a/b/c", 200, OCTETS, b"\x00resource\xff",
+         ["kbs:///a/b/c"]),
         ("GET /cdh/resource", 404, TEXT, b"URL NOT FOUND", []),
         ("GET /cdh/resources/a/b/c", 404, TEXT, b"URL NOT FOUND", []),
         ("GET /cdh/other", 404, TEXT, b"URL NOT FOUND", []),
         ("GET /aa/token?token_type=kbs", 200, OCTETS, b'{"token":"t"}', ["kbs"]),
         ("GET /aa/token?token_type=", 200, OCTETS, b'{"token":"t"}', [""]),
         ("GET /aa/token", 400, TEXT, b"BAD REQUEST", []),
-        ("GET /aa/token?token_type=a&token_type=b", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/token?token_type=a&token_type=b", 200, OCTETS, b'{"token":"t"}', ["b"]),
         ("POST /aa/token?token_type=kbs", 404, TEXT, b"URL NOT FOUND", []),
         ("GET /aa/evidence?runtime_data=a%20b+c", 200, OCTETS, b"evidence",
          [("primary", b"a b c")]),
@@ -99,6 +47,7 @@ B64 = base64.urlsafe_b64encode(bytes(range(48))).rstrip(b"=").decode()
         ("GET /aa/evidence?runtime_data=", 200, OCTETS, b"evidence", [("primary", b"")]),
         ("GET /aa/evidence?runtime_data=Zg==&encoding=base64", 400, TEXT, b"BAD REQUEST", []),
         ("GET /aa/evidence?runtime_data=Z&encoding=base64", 400, TEXT, b"BAD REQUEST", []),
+        ("GET /aa/evidence?runtime_data=Zh&encoding=base64", 400, TEXT, b"BAD REQUEST", []),
         ("GET /aa/evidence?runtime_data=x&encoding=hex", 400, TEXT, b"BAD REQUEST", []),
         ("GET /aa/evidence?runtime_data=%ff", 400, TEXT, b"BAD REQUEST", []),
         ("GET /aa/evidence", 400, TEXT, b"BAD REQUEST", []),

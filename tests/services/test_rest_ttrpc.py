@@ -14,6 +14,7 @@ from protos.tables import AttestationAgentServicer, attestation_agent_table, get
 from rest.app import open_rest
 from rest.backends import Backends, TtrpcAttestation, TtrpcResources
 from rest.config import RestConfig
+from rest.strict import Compatibility
 from tests.services.rest_browser import Browser
 from ttrpc import CallContext, Code, Server, ServiceTable, StatusError
 
@@ -81,7 +82,12 @@ async def peer(path: Path) -> AsyncIterator[None]:
 async def over_ttrpc(path: Path) -> AsyncIterator[Browser]:
     address = UnixAddress(str(path))
     resources, attestation = TtrpcResources(address), TtrpcAttestation(address)
-    config = RestConfig(bind="127.0.0.1:0", features="all")
+    config = RestConfig(
+        bind="127.0.0.1:0",
+        features="all",
+        evidence=Compatibility.REFERENCE,
+        token=Compatibility.REFERENCE,
+    )
     async with open_rest(config, Backends(resources, attestation)) as bound:
         yield Browser(bound)
     await resources.aclose()

@@ -1,0 +1,57 @@
+"""``api-server-rest`` as a child process for tests that ask it over HTTP without asyncio."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+READY_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class RestProcess:
+    """Serves on loopback until the context is left, and ends in order then."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    @contextmanager
+    def start(cls, *arguments: str, backends: Path) -> Iterator[RestProcess]:
+        """Ready when this returns. ``backends`` is the socket of agent and hub."""
+        port = _free_port()
+        notify = backends.with_name("notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.bind(str(notify))
+            told.settimeout(READY_SECONDS)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "rest", "-b", f"127.0.0.1:{port}",
+                 "-c", f"unix://{backends}", "-a", f"unix://{backends}", *arguments],
+                cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT),
+                     "NOTIFY_SOCKET": str(notify)},
+            )  # fmt: skip
+            try:
+                assert b"READY=1" in told.recv(256)
+                yield cls(f"http://127.0.0.1:{port}", process)
+            finally:
+                process.send_signal(signal.SIGTERM)
+                code = process.wait()
+                notify.unlink()
+        assert code == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
