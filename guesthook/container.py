@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from guesthook.errors import DeliveryError
 from guesthook.init_process import InitProcess
 from guesthook.kernel import (
+    RESOLVE_BENEATH,
     RESOLVE_IN_ROOT,
     RESOLVE_NO_MAGICLINKS,
     RESOLVE_NO_SYMLINKS,
     attach_mount,
+    clone_mount,
     enter_mount_namespace,
+    leave_mount_namespace,
     open_in,
 )
 
@@ -30,11 +33,15 @@ NEW_DIRECTORY = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A detached mount and the directory of the container it goes on; both are descriptors."""
+    """A detached mount and the place in the container it goes on; both are descriptors.
+
+    With ``inner`` only that file of the mount goes there, and the place is a file.
+    """
 
     subject: str
     tree: int
     target: int
+    inner: str | None = None
 
 
 class ContainerTree:
@@ -141,11 +148,22 @@ class ContainerTree:
 def _attach_inside(namespace: int, attachment: Attachment) -> int:
     """Runs in a child; returns an errno."""
     try:
+        tree = attachment.tree
+        if attachment.inner is not None:
+            tree = _one_file(tree, attachment.inner)
         enter_mount_namespace(namespace)
-        attach_mount(attachment.tree, attachment.target)
+        attach_mount(tree, attachment.target)
     except OSError as error:
         return error.errno or errno.EIO
     return 0
+
+
+def _one_file(tree: int, name: str) -> int:
+    """Return one file of a detached tree as a mount. Linux before 6.15 copies from trees that are
+    mounted only, so it is mounted for a moment where nobody but this process can see it."""
+    leave_mount_namespace()
+    attach_mount(tree, os.open("/proc", os.O_PATH | os.O_DIRECTORY))
+    return clone_mount(open_in(tree, name, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS))
 
 
 def _container_root(pid: int, root_path: str) -> int:

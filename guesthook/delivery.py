@@ -19,12 +19,12 @@ from guesthook.private_files import private_tree
 from guesthook.settings import HookSettings
 from guesthook.spec import ContainerSpec, Mount
 from guesthook.state import ContainerState
-from guesthook.volumes import Entry, File, Owner, holds_sealed, snapshot
+from guesthook.volumes import MARK, Entry, File, Owner, holds_sealed, single_file, snapshot
 from secrecy import Secret
 
 VARIABLES: Final = "/run/secrets/cguest-env"
 SHELL_FILE: Final = "env.sh"  # no variable can have this name
-MAX_PLAINTEXT: Final = 4 * 1024 * 1024
+ONE_FILE: Final = "file"
 _READABLE: Final = Owner(0o444, 0, 0)
 _DIRECTORY: Final = Owner(0o755, 0, 0)
 
@@ -79,20 +79,22 @@ class Delivery:
         subject = f"volume {mount.destination}"
         volume = self._open(mount)
         status = os.fstat(volume)
-        if not stat.S_ISDIR(status.st_mode):
-            raise RefusedError(subject, "is one sealed file (subPath); mount its directory instead")
         # The runtime's own mount and nothing an image could have put there.
         target = tree.existing(subject, mount.destination)
         self._stack.callback(os.close, target)
         if not os.path.samestat(os.fstat(target), status):
             raise RefusedError(subject, "its destination in the container is something else")
-        entries = snapshot(subject, volume)
+        entries: list[Entry]
+        if stat.S_ISDIR(status.st_mode):
+            entries, owner, inner = snapshot(subject, volume), Owner.of(status), None
+        else:
+            entries, owner, inner = [single_file(subject, volume, ONE_FILE)], _DIRECTORY, ONE_FILE
         opened = {
             entry.path: await self._hub.unseal(f"{subject}/{entry.path}", entry.content.strip())
             for entry in entries
             if isinstance(entry, File) and entry.is_sealed()
         }
-        return self._memory(subject, target, entries, Owner.of(status), opened)
+        return Attachment(subject, self._memory(subject, entries, owner, opened), target, inner)
 
     async def _variables(
         self, tree: ContainerTree, variables: tuple[SealedVariable, ...]
@@ -107,20 +109,16 @@ class Delivery:
             lines.append(_shell_line(subject, variable.name, value))
             opened[variable.name] = value
         opened[SHELL_FILE] = Secret("".join(lines))
-        marked = [File(name, _READABLE, b"sealed.") for name in opened]
-        return self._memory("environment", target, list(marked), _DIRECTORY, opened)
+        marked = [File(name, _READABLE, MARK) for name in opened]
+        files = self._memory("environment", list(marked), _DIRECTORY, opened)
+        return Attachment("environment", files, target)
 
     def _memory(
-        self,
-        subject: str,
-        target: int,
-        entries: list[Entry],
-        owner: Owner,
-        opened: dict[str, Secret],
-    ) -> Attachment:
+        self, subject: str, entries: list[Entry], owner: Owner, opened: dict[str, Secret]
+    ) -> int:
         tree = private_tree(subject, entries, owner, lambda file: opened[file.path])
         self._stack.callback(os.close, tree)
-        return Attachment(subject, tree, target)
+        return tree
 
     async def _oss_mount(self, tree: ContainerTree, mount: OssMount) -> Attachment:
         subject = f"oss-mount {mount.name}"

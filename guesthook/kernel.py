@@ -34,6 +34,7 @@ _FSOPEN_CLOEXEC: Final = 0x1
 _FSMOUNT_CLOEXEC: Final = 0x1
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
 _MS_PRIVATE: Final = 1 << 18
+_MS_REC: Final = 1 << 14
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -102,6 +103,13 @@ def make_read_only(mount: int) -> None:
 def attach_mount(tree: int, target: int) -> None:
     """Mount a detached tree on the directory ``target``, which lies in our mount namespace."""
     _call("move_mount", _MOVE_MOUNT, tree, b"", target, b"", _MOVE_MOUNT_BOTH_EMPTY)
+
+
+def leave_mount_namespace() -> None:
+    """Give this process a mount namespace of its own, of which nobody else sees a change."""
+    _check(_libc.unshare(ctypes.c_int(CLONE_NEWNS)), "unshare")
+    flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
+    _check(_libc.mount(b"none", b"/", None, flags, None), "mount")
 
 
 def enter_mount_namespace(namespace: int) -> None:

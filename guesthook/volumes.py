@@ -132,6 +132,15 @@ def snapshot(subject: str, volume: int) -> list[Entry]:
     return found
 
 
+def single_file(subject: str, volume: int, name: str) -> File:
+    """Return a volume that is one file (``subPath``) as a file ``name``. Raises
+    :class:`RefusedError`."""
+    try:
+        return _file(subject, volume, name, [])
+    except OSError as error:
+        raise RefusedError(subject, f"cannot be read: {_reason(error)}") from error
+
+
 def _walk(subject: str, directory: int, prefix: str, found: list[Entry], depth: int) -> None:
     if depth > MAX_DEPTH:
         raise RefusedError(subject, f"has sealed files and is deeper than {MAX_DEPTH} directories")

@@ -51,7 +51,8 @@ def child(spec: dict[str, Any], root: str, say: int, hear: int) -> None:
     for entry in spec["mounts"]:
         if entry.get("type") == "bind":
             target = place_of(root, entry["destination"])
-            os.makedirs(target, exist_ok=True)
+            if not os.path.exists(target):
+                os.makedirs(target)
             mount(entry["source"], target, MS_BIND | MS_REC)
     os.write(say, b"p")
     if not os.read(hear, 1):

@@ -101,3 +101,18 @@ async def test_without_a_hub_the_container_is_stopped_and_only_its_name_told(
     assert_stopped(await ground.run("agent", bundle), bundle)
     line = f"<4>cguest-hook: container {bundle.name}: secret refused, stopped\n"
     assert ground.kernel_log.read_text() == line
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_one_file_of_a_volume_is_clear_inside(ground: Ground, runtime: str) -> None:
+    """A subPath: the runtime mounts one file of the volume over a file of the container."""
+    volume = ground.secret_volume("keys", {"password": ground.seal("default/hooks/password")})
+    source = volume / "..2026_01_01" / "password"
+    before = Path("/proc/self/mountinfo").read_text()
+    bundle = ground.bundle("cat /etc/password", volumes={"/etc/password": source})
+    (bundle / "rootfs" / "etc").mkdir()
+    (bundle / "rootfs" / "etc" / "password").touch()
+    ran = await ground.run(runtime, bundle)
+    assert ran.out == SECRET.decode(), ran
+    assert SECRET not in contents(ground.folder)
+    assert Path("/proc/self/mountinfo").read_text() == before
