@@ -14,7 +14,7 @@ from rest.forgery import ForgeryGuard
 from rest.peer import BUNDLES
 from rest.routes import Feature
 from rest.rules import Rule
-from rest.settings import MAX_RULES, LimitsConfig, RuleConfig
+from rest.sections import MAX_RULES, LimitsConfig, RuleConfig
 from rest.strict import Compatibility
 
 DEFAULT_BIND: Final = "127.0.0.1:8006"

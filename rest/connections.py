@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, cast
 
 from rest.errors import CallerUnknownError
 from rest.peer import Caller, PeerProcess, Unidentified
-from rest.settings import LimitsConfig
+from rest.sections import LimitsConfig
 
 Inner: TypeAlias = asyncio.Protocol
 ABOUT_TO_END: Final = Unidentified("its connection is about to end")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rest.errors import OverLimitError
-from rest.settings import LimitsConfig
+from rest.sections import LimitsConfig
 
 MAX_CALLERS: Final = 1024  # of whom something is remembered; a guest has far fewer containers
 

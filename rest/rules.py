@@ -22,7 +22,7 @@ from rest.routes import (
     ResourceCall,
     TokenCall,
 )
-from rest.settings import RuleConfig
+from rest.sections import RuleConfig
 
 RESOURCE_START: Final = "kbs:///"
 MAX_NAMED: Final = 200  # characters of a caller's own words in an answer
