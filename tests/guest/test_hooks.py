@@ -70,13 +70,15 @@ async def test_sealed_variables_become_files_if_the_image_says_so(
     ground: Ground, runtime: str
 ) -> None:
     ground.configure(environment="files")
+    sealed = ground.seal("default/hooks/password")
     bundle = ground.bundle(
-        "cat /run/secrets/cguest-env/PASSWORD; echo; . /run/secrets/cguest-env/env.sh; "
-        'echo "$PASSWORD"; ls /run/secrets/cguest-env',
-        env=(f"PASSWORD={ground.seal('default/hooks/password')}", "OTHER=plain"),
+        # The environment itself stays as it is: the runtime handed it over before any hook ran.
+        'echo "$PASSWORD"; cat /run/secrets/cguest-env/PASSWORD; echo; '
+        '. /run/secrets/cguest-env/env.sh; echo "$PASSWORD"; ls /run/secrets/cguest-env',
+        env=(f"PASSWORD={sealed}", "OTHER=plain"),
     )
     ran = await ground.run(runtime, bundle)
-    assert ran.out.splitlines() == [SECRET.decode()] * 2 + ["PASSWORD", "env.sh"], ran
+    assert ran.out.splitlines() == [sealed, SECRET.decode(), SECRET.decode(), "PASSWORD", "env.sh"]
     assert SECRET not in contents(ground.folder)
 
 
