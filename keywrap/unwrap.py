@@ -1,0 +1,49 @@
+"""Opening a wrapped key with the key encryption key. Source: guest-components ``deps/crypto``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keywrap.errors import KekError, WrappedKeyError
+from keywrap.packet import AnnotationPacket, WrapType
+from secrecy import Secret
+
+KEK_BYTES: Final = 32
+TAG_BYTES: Final = 16
+
+
+def unwrap(packet: AnnotationPacket, kek: Secret) -> Secret:
+    """Return the private options that ``packet`` wraps.
+
+    A256GCM authenticates them. A256CTR does not; there, what is no JSON object is refused, which
+    is what a wrong key looks like. Raises :class:`~keywrap.errors.KeywrapError`; whatever is wrong
+    with key, vector, tag or data is one and the same error.
+    """
+    wrapping = packet.kbs_wrapping()
+    if len(kek) != KEK_BYTES:
+        raise KekError(packet.kid, len(kek), KEK_BYTES)
+    if wrapping.wrap_type is WrapType.A256CTR:
+        cipher = Cipher(algorithms.AES256(kek.reveal()), modes.CTR(wrapping.iv)).decryptor()
+        options = Secret(cipher.update(wrapping.wrapped) + cipher.finalize())
+        if not _is_object(options):
+            raise WrappedKeyError(packet.kid)
+        return options
+    if len(wrapping.wrapped) < TAG_BYTES:
+        raise WrappedKeyError(packet.kid)
+    try:
+        return Secret(AESGCM(kek.reveal()).decrypt(wrapping.iv, wrapping.wrapped, None))
+    except InvalidTag:
+        raise WrappedKeyError(packet.kid) from None
+
+
+def _is_object(options: Secret) -> bool:
+    try:
+        msgspec.json.decode(options.reveal(), type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
