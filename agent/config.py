@@ -1,22 +1,22 @@
 """Configuration of the attestation agent: the reference's ``aa.toml``, and sections of our own.
 
 Accepts the keys of guest-components ``attestation-agent/config`` and refuses unknown ones, so
-that a misspelled key is not a silent default. Without a file, the KBS comes from
-``AA_KBC_PARAMS`` or from ``agent.aa_kbc_params`` on the kernel command line, as there.
+that a misspelled key is not a silent default. Where values come from, and which of them weaken
+security, is in :mod:`agent.settings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from agent.devices import DeviceName
 from kbs import ProtocolVersion, TeeKeyAlgorithm, TeeKeyError
-from lifecycle import SettingsError, load_toml
+from lifecycle.errors import SettingsError
+from lifecycle.log_filter import DEFAULT_LEVEL, level_of
+from serving.doors import parse_door
 from tdx.ccel import CCEL_PATH
 from tdx.errors import QgsAddressError
 from tdx.guest_device import DeviceAbi
@@ -27,10 +27,6 @@ from tdx.tsm import REPORT_PATH
 DEFAULT_SOCKET: Final = (
     "unix:///run/confidential-containers/attestation-agent/attestation-agent.sock"
 )
-CMDLINE_PATH: Final = Path("/proc/cmdline")
-KBC_PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
-KBC_PARAMS_PARAMETER: Final = "agent.aa_kbc_params="
-KBC_WITH_KBS: Final = "cc_kbc"
 MAX_URL: Final = 2048
 
 Pin = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
@@ -98,22 +94,32 @@ class TokenConfigs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[eventlog_config]``. ``directory`` is ours; log and intent lie in it."""
+    """``[eventlog_config]``. ``directory`` is ours; log and intent lie in it.
+
+    ``eventlog_algorithm`` had a meaning in v0.9 to v0.14 of the reference; a TD has SHA-384 only.
+    """
 
     init_pcr: Annotated[int, msgspec.Meta(ge=0)] = 17
     enable_eventlog: bool = False
-    eventlog_algorithm: Literal["sha384"] = "sha384"
+    eventlog_algorithm: Literal["sha256", "sha384", "sha512"] = "sha384"
     directory: AbsolutePath = "/run/attestation-agent"
 
 
 class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[log]``. The reference's spellings are accepted; quiet by default."""
+    """``[log]``. The reference's filters are accepted; quiet by default."""
 
-    level: Literal["trace", "debug", "info", "warn", "warning", "error"] = "warning"
+    level: str = DEFAULT_LEVEL
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, which decoding turns into its own."""
+        try:
+            level_of(self.level)
+        except ValueError as error:
+            raise ValueError(f"level: {error}") from error
 
     @property
     def journal_level(self) -> str:
-        return {"trace": "debug", "warn": "warning"}.get(self.level, self.level)
+        return level_of(self.level)
 
 
 class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,50 +175,24 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogConfig = msgspec.field(default_factory=LogConfig)
     tee: TeeConfig = msgspec.field(default_factory=TeeConfig)
 
+    def check(self) -> None:
+        """Raise for what cannot work together. Reads no files.
 
-def load_config(
-    path: Path | None, environ: Mapping[str, str], cmdline_path: Path = CMDLINE_PATH
-) -> AgentConfig:
-    """Read ``path``; without one, take the defaults and the KBS of the kernel command line.
-
-    A file switches environment and command line off entirely, as in the reference. Raises
-    :class:`~lifecycle.SettingsError`, also when the command line cannot be read: a failing read
-    is not "no KBS".
-    """
-    if path is not None:
-        return load_toml(path, AgentConfig)
-    params = environ.get(KBC_PARAMS_VARIABLE)
-    source = KBC_PARAMS_VARIABLE
-    if params is None:
-        source = str(cmdline_path)
-        params = _from_cmdline(cmdline_path)
-    if params is None:
-        return AgentConfig()
-    url = kbs_url_of(params, source)
-    kbs = KbsConfig(url) if url is not None else None
-    return AgentConfig(token_configs=TokenConfigs(kbs=kbs))
-
-
-def kbs_url_of(params: str, source: str) -> str | None:
-    """Return the URL in ``kbc::url`` if the client kind is ``cc_kbc``, else None.
-
-    Raises :class:`~lifecycle.SettingsError` if the text is not of that form.
-    """
-    kind, separator, url = params.partition("::")
-    if not separator or not kind or "::" in url or len(url) > MAX_URL:
-        raise SettingsError(
-            source,
-            "aa_kbc_params is not of the form kind::url",
-            hint="for example cc_kbc::https://kbs.example.org:8080",
-        )
-    return url or None if kind == KBC_WITH_KBS else None
-
-
-def _from_cmdline(path: Path) -> str | None:
-    try:
-        words = path.read_text(errors="replace").split()
-    except OSError as error:
-        raise SettingsError(str(path), f"cannot be read: {error.strerror}") from error
-    found = [w for w in words if w.startswith(KBC_PARAMS_PARAMETER)]
-    # As the kernel does with its own parameters, the last one counts.
-    return found[-1].removeprefix(KBC_PARAMS_PARAMETER) if found else None
+        Raises :class:`~lifecycle.SettingsError` or :class:`~lifecycle.SocketError`.
+        """
+        doors = {
+            "socket": self.socket,
+            "keyprovider_socket": self.keyprovider_socket,
+            "getresource_socket": self.getresource_socket,
+        }
+        given = [str(parse_door(text)) for text in doors.values() if text is not None]
+        if len(set(given)) < len(given):
+            raise SettingsError(
+                ", ".join(doors), "two of them are the same address", hint="give each its own"
+            )
+        if self.tee.allow_sample and self.tee.quote_source is not QuoteSourceName.AUTO:
+            raise SettingsError(
+                "tee.allow_sample",
+                f"together with tee.quote_source {self.tee.quote_source.value}, which needs a TEE",
+                hint="remove one of the two",
+            )

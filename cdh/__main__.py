@@ -3,68 +3,54 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from cdh.config import CdhConfig, default_config
-from cdh.errors import CdhError
+from cdh.config import DEFAULT_SOCKET
 from cdh.serving import serve
-from lifecycle import (
-    LifecycleError,
-    SettingsError,
-    load_toml,
-    run_service,
-)
-from secrecy.journal import configure_logging
+from cdh.settings import load
+from lifecycle.environment import take_environment
+from lifecycle.kernel_command_line import KernelCommandLine
+from lifecycle.program import program_parser, run_program, spellings
+from lifecycle.sources import Given, Source, SourceKind
 
-KERNEL_COMMAND_LINE: Final = Path("/proc/cmdline")
+NAME: Final = "confidential-data-hub"
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="confidential-data-hub",
-        description="Serves resources, sealed secrets and secure mounts to the pod over ttRPC.",
+def _parser() -> argparse.ArgumentParser:
+    parser = program_parser(
+        NAME, "Serves resources, sealed secrets and secure mounts to the pod over ttRPC."
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="PATH", help="configuration (TOML)")
-    parser.add_argument("-s", "--socket", metavar="URI", help="unix:///path to listen on")
-    return parser.parse_args(argv)
-
-
-def _kernel_command_line() -> str:
-    """An unreadable command line is an error: it may name the key broker."""
-    try:
-        return KERNEL_COMMAND_LINE.read_text(errors="replace")
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise SettingsError(str(KERNEL_COMMAND_LINE), f"cannot be read: {reason}") from error
-
-
-def _configuration(arguments: argparse.Namespace) -> CdhConfig:
-    if arguments.config is not None:
-        config = load_toml(arguments.config, CdhConfig)
-    else:
-        config = default_config(os.environ, _kernel_command_line())
-    if arguments.socket is not None:
-        config = msgspec.structs.replace(config, socket=arguments.socket)
-    config.check()
-    return config
+    parser.add_argument(
+        *spellings("-c", "--config", "--config-file"),
+        type=Path,
+        metavar="PATH",
+        help="cdh.toml or cdh.json",
+    )
+    parser.add_argument(
+        *spellings("-s", "--socket"),
+        metavar="ADDRESS",
+        help=f"unix:///path to listen on, or 127.0.0.1:PORT for gRPC (default: {DEFAULT_SOCKET})",
+    )
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; return the exit code: 0 orderly end, 1 failure, 2 usage."""
-    arguments = _arguments(argv)
-    try:
-        config = _configuration(arguments)
-        configure_logging(config.log.level)
-    except (LifecycleError, CdhError, ValueError) as error:
-        sys.stderr.write(f"confidential-data-hub: {error}\n")
-        return 1
-    return run_service(lambda shutdown: serve(config, shutdown))
+    environ = take_environment(argv)
+    options = _parser().parse_args(argv)
+    flags = []
+    if options.socket is not None:
+        flags.append(Given("socket", options.socket, Source(SourceKind.FLAG, "--socket")))
+    return run_program(
+        NAME,
+        options,
+        lambda: load(options.config, environ, KernelCommandLine.read(), flags),
+        lambda config: config.log.journal_level,
+        serve,
+    )
 
 
 if __name__ == "__main__":

@@ -1,27 +1,29 @@
 """The hub's configuration: the reference's ``cdh.toml`` keys, and ours under ``[mounts]``.
 
-Unknown keys are errors. Keys of the reference for what is absent here are known and refused by
-name when they are used, so that nobody believes them to be in force.
+Unknown keys are errors. Keys of the reference for pulling images are known and checked, so that a
+stock file starts this hub; that they have no effect is said at each start. Where values come
+from, and which of them weaken security, is in :mod:`cdh.settings`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
-
-import msgspec
+from typing import Final, Literal
 
 from cdh.errors import ConfigurationRefusedError
+from cdh.image_config import ImageSection
 from cdh.mounts.endpoint import parse_endpoint
 from cdh.mounts.spec import MountPolicy
+from cdh.section import Section
 from lifecycle import SettingsError, UnixAddress
+from lifecycle.addresses import CC_KBC
+from lifecycle.log_filter import DEFAULT_LEVEL, level_of
+from serving.doors import parse_door
 
 DEFAULT_SOCKET: Final = "unix:///run/confidential-containers/cdh.sock"
 AGENT_SOCKET: Final = "unix:///run/confidential-containers/attestation-agent/attestation-agent.sock"
-CC_KBC: Final = "cc_kbc"
 OFFLINE_KBC: Final = "offline_fs_kbc"
 # The places of guest-components, kms/plugins/kbs/offline_fs.rs.
 OFFLINE_FILES: Final = (
@@ -33,12 +35,6 @@ MIN_MEMORY: Final = 32 << 20  # bytes; a mount process refuses less
 MAX_STALE_SECONDS: Final = 7 * 24 * 3600
 MAX_REPLICAS: Final = 8
 BROKER_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.\-]{0,252}", re.ASCII)
-PARAMS_VARIABLE: Final = "AA_KBC_PARAMS"
-PARAMS_KERNEL: Final = "agent.aa_kbc_params="
-
-
-class Section(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """A table of the file."""
 
 
 class AgentSection(Section, frozen=True):
@@ -78,12 +74,27 @@ class KbcSection(Section, frozen=True):
 
 
 class Credential(Section, frozen=True):
+    """A resource that is wanted as a file: :mod:`cdh.credentials`."""
+
     resource_uri: str
     path: str
 
 
 class LogSection(Section, frozen=True):
-    level: str = "warning"
+    """``level`` may be a filter of the reference: :mod:`lifecycle.log_filter`."""
+
+    level: str = DEFAULT_LEVEL
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, which decoding turns into its own."""
+        try:
+            level_of(self.level)
+        except ValueError as error:
+            raise ValueError(f"level: {error}") from error
+
+    @property
+    def journal_level(self) -> str:
+        return level_of(self.level)
 
 
 class MountsSection(Section, frozen=True):
@@ -131,7 +142,7 @@ class CdhConfig(Section, frozen=True):
     credentials: tuple[Credential, ...] = ()
     skip_sealed_secret_verification: bool = False
     log: LogSection = LogSection()
-    image: dict[str, Any] = {}
+    image: ImageSection = ImageSection()
     mounts: MountsSection = MountsSection()
 
     def check(self) -> None:
@@ -139,8 +150,8 @@ class CdhConfig(Section, frozen=True):
 
         Raises :class:`~cdh.errors.CdhError` or :class:`~lifecycle.LifecycleError`.
         """
-        _check_absent(self)
-        UnixAddress.parse(self.socket)
+        _check_name(self.kbc.name)
+        parse_door(self.socket)
         UnixAddress.parse(self.aa.aa_socket)
         if self.kbc.cache_seconds < 0:
             raise ConfigurationRefusedError("kbc.cache_seconds", "negative")
@@ -175,46 +186,6 @@ def _check_brokers(kbc: KbcSection) -> None:
         )
 
 
-def _check_absent(config: CdhConfig) -> None:
-    name = config.kbc.name
+def _check_name(name: str) -> None:
     if name not in {CC_KBC, OFFLINE_KBC}:
         raise ConfigurationRefusedError("kbc.name", "unknown", hint=f"use {CC_KBC}")
-    if config.credentials:
-        raise ConfigurationRefusedError(
-            "credentials",
-            "absent in this implementation: nothing is fetched into files at start",
-            hint="ask for the resource when it is needed, or use a sealed secret",
-        )
-    if config.image:
-        raise ConfigurationRefusedError(
-            f"image.{next(iter(config.image))}",
-            "pulling images is absent in this implementation",
-            hint="remove the [image] table",
-        )
-
-
-def default_config(environ: Mapping[str, str], kernel_command_line: str) -> CdhConfig:
-    """Return the configuration of a hub started without a file.
-
-    The key broker comes from ``AA_KBC_PARAMS``, else from ``agent.aa_kbc_params`` on the kernel
-    command line, both ``kbc::url``; with neither there is none. Raises
-    :class:`ConfigurationRefusedError` for a malformed value.
-    """
-    params = environ.get(PARAMS_VARIABLE)
-    source = PARAMS_VARIABLE
-    if params is None:
-        words = (w for w in kernel_command_line.split() if w.startswith(PARAMS_KERNEL))
-        params = next(words, PARAMS_KERNEL).removeprefix(PARAMS_KERNEL)
-        source = PARAMS_KERNEL.removesuffix("=")
-    if not params:
-        return CdhConfig()
-    name, separator, url = params.partition("::")
-    if name == OFFLINE_KBC:
-        raise ConfigurationRefusedError(
-            source, f"{OFFLINE_KBC} is accepted in a configuration file only", hint=f"use {CC_KBC}"
-        )
-    if not separator or not url:
-        raise ConfigurationRefusedError(
-            source, "not of the form kbc::url", hint="cc_kbc::https://HOST"
-        )
-    return CdhConfig(kbc=KbcSection(name=name, url=url))

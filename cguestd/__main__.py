@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from cguestd.compose import serve
-from cguestd.config import ALL_SERVICES, CguestdConfig, Service, load
-from lifecycle import LifecycleError, run_service
-from secrecy.journal import LEVELS, configure_logging
+from cguestd.config import ALL_SERVICES, Service
+from cguestd.settings import load
+from lifecycle.environment import take_environment
+from lifecycle.kernel_command_line import KernelCommandLine
+from lifecycle.program import program_parser, run_program, spellings
+
+NAME: Final = "cguestd"
 
 
 def services_of(text: str) -> tuple[Service, ...]:
@@ -27,44 +30,36 @@ def services_of(text: str) -> tuple[Service, ...]:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cguestd",
-        description="Attestation agent, confidential data hub and REST server in one process.",
-        epilog="Everything else is in the configuration file: docs/configuration.md.",
+    parser = program_parser(
+        NAME, "Attestation agent, confidential data hub and REST server in one process."
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="PATH", help="TOML file")
     parser.add_argument(
-        "--services", type=services_of, default=ALL_SERVICES, metavar="LIST",
+        *spellings("-c", "--config", "--config-file"),
+        type=Path,
+        metavar="PATH",
+        help="TOML or JSON file with the tables agent, cdh, rest, log, metrics",
+    )
+    parser.add_argument(
+        "--services",
+        type=services_of,
+        default=ALL_SERVICES,
+        metavar="LIST",
         help="which to run, separated by commas (default: agent,hub,rest)",
-    )  # fmt: skip
-    parser.add_argument("--check-config", action="store_true", help="read the file, then exit")
-    parser.add_argument("--log-level", choices=tuple(LEVELS), help="overrides [log] level")
-    parser.add_argument("--version", action="version", version=version("confidential-guest"))
+    )
     return parser
-
-
-def _load(args: argparse.Namespace) -> CguestdConfig:
-    config = load(args.config)
-    config.check()
-    configure_logging(args.log_level or config.log.level)
-    return config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after an orderly end, 1 when it could not start or failed, 2 on wrong usage."""
-    args = build_parser().parse_args(argv)
-    try:
-        config = _load(args)
-    except Exception as error:
-        # Errors of ours carry a hint; anything else is a defect and shows its trace.
-        if not isinstance(error, LifecycleError) and not hasattr(error, "hint"):
-            raise
-        sys.stderr.write(f"cguestd: {error}\n")
-        return 1
-    if args.check_config:
-        print(f"cguestd: {args.config or 'built-in defaults'}: configuration is valid")  # noqa: T201
-        return 0
-    return run_service(lambda shutdown: serve(config, args.services, shutdown))
+    environ = take_environment(argv)
+    options = build_parser().parse_args(argv)
+    return run_program(
+        NAME,
+        options,
+        lambda: load(options.config, environ, KernelCommandLine.read()),
+        lambda config: config.log.journal_level,
+        lambda config, shutdown: serve(config, options.services, shutdown),
+    )
 
 
 if __name__ == "__main__":

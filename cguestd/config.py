@@ -1,25 +1,20 @@
-"""One TOML file, one frozen value; each service gets its slice and nothing else."""
+"""One file, one frozen value; each service gets its slice and nothing else."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from agent.config import AgentConfig
+from agent.config import AgentConfig, LogConfig
 from cdh.config import CdhConfig
-from lifecycle import UnixAddress, load_toml
+from cdh.credentials import check_credentials
+from lifecycle import SettingsError, UnixAddress
 from rest.config import RestConfig
+from rest.strict import Compatibility
 
 Service = Literal["agent", "hub", "rest"]
 ALL_SERVICES: tuple[Service, ...] = ("agent", "hub", "rest")
-
-
-class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``level``: debug, info, warning (default) or error. The console is the host's."""
-
-    level: Literal["debug", "info", "warning", "error"] = "warning"
 
 
 class MetricsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,17 +37,42 @@ class CguestdConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Raises ``lifecycle.LifecycleError``, ``cdh.errors.CdhError`` or ``rest.errors.RestError``.
         """
-        UnixAddress.parse(self.agent.socket)
+        self.agent.check()
         if self.metrics.socket is not None:
             UnixAddress.parse(self.metrics.socket)
         self.cdh.check()
+        check_credentials(self.cdh.credentials)
         self.rest.check()
+        self._check_mixes()
 
-
-def load(path: Path | None) -> CguestdConfig:
-    """Read ``path``, or take the defaults when no file is named.
-
-    Raises :class:`lifecycle.SettingsError`: a named file that cannot be read is never replaced by
-    defaults.
-    """
-    return CguestdConfig() if path is None else load_toml(path, CguestdConfig)
+    def _check_mixes(self) -> None:
+        agent, cdh, rest = self.agent, self.cdh, self.rest
+        sockets = (
+            agent.socket,
+            agent.keyprovider_socket,
+            agent.getresource_socket,
+            cdh.socket,
+            rest.socket,
+            self.metrics.socket,
+        )
+        given = [socket for socket in sockets if socket is not None]
+        if len(set(given)) < len(given):
+            raise SettingsError(
+                "agent.socket, cdh.socket, rest.socket, metrics.socket",
+                "two of them are the same address",
+                hint="give each its own",
+            )
+        if cdh.skip_sealed_secret_verification and rest.token is not Compatibility.STRICT:
+            raise SettingsError(
+                "cdh.skip_sealed_secret_verification",
+                f"together with rest.token {rest.token.value!r}: secrets that anybody can make, and"
+                " a session that any container can take",
+                hint="allow one of them at most",
+            )
+        if agent.tee.allow_sample and cdh.kbc.serve_stale_seconds > 0:
+            raise SettingsError(
+                "agent.tee.allow_sample",
+                "together with cdh.kbc.serve_stale_seconds: real secrets would outlive a guest"
+                " that proves nothing",
+                hint="allow one of them at most",
+            )

@@ -20,6 +20,19 @@ class SettingsError(LifecycleError):
         super().__init__(f"configuration {source}: {problem}", hint=hint)
 
 
+class UnmeasuredSettingError(SettingsError):
+    """A value that weakens security is from a source that attestation does not cover."""
+
+    def __init__(self, key: str, source: str, reason: str, why_unmeasured: str) -> None:
+        self.key = key
+        super().__init__(
+            source,
+            f"{key} is refused from there, because it weakens security ({reason}) and"
+            f" {why_unmeasured}",
+            hint="write it into a configuration file of the image or of verified initdata",
+        )
+
+
 class SocketError(LifecycleError):
     """A listening socket cannot be made."""
 

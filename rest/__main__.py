@@ -4,47 +4,70 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
-from lifecycle import LifecycleError, run_service
-from rest.config import DEFAULT_AGENT, DEFAULT_BIND, DEFAULT_CDH, RestConfig
-from rest.errors import RestError
+from lifecycle.environment import take_environment
+from lifecycle.log_filter import level_of
+from lifecycle.program import program_parser, run_program, spellings
+from lifecycle.sources import Given, Source, SourceKind
+from rest.config import DEFAULT_AGENT, DEFAULT_BIND, DEFAULT_CDH
 from rest.routes import Feature
 from rest.serving import serve
-from secrecy.journal import configure_logging
+from rest.sources import load
+
+NAME: Final = "api-server-rest"
+KEYS: Final = ("bind", "features", "cdh_addr", "aa_addr")
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="api-server-rest",
-        description="Gives workloads of this guest resources and attestation over loopback HTTP.",
+def _parser() -> argparse.ArgumentParser:
+    parser = program_parser(
+        NAME, "Gives workloads of this guest resources and attestation over loopback HTTP."
     )
-    parser.add_argument("-b", "--bind", default=DEFAULT_BIND, metavar="ADDRESS:PORT")
     parser.add_argument(
-        "-f", "--features", default=Feature.RESOURCE.value, help=" | ".join(Feature)
+        *spellings("-b", "--bind"),
+        metavar="ADDRESS:PORT",
+        help=f"loopback address and port (default: {DEFAULT_BIND})",
     )
-    parser.add_argument("-c", "--cdh_addr", default=DEFAULT_CDH, metavar="URI")
-    parser.add_argument("-a", "--aa_addr", default=DEFAULT_AGENT, metavar="URI")
-    parser.add_argument("--log-level", default="warning")
-    return parser.parse_args(argv)
+    parser.add_argument(
+        *spellings("-f", "--features"),
+        metavar="NAME",
+        help=f"{', '.join(Feature)} (default: {Feature.RESOURCE.value})",
+    )
+    parser.add_argument(
+        *spellings("-c", "--cdh_addr"), metavar="URI", help=f"the hub (default: {DEFAULT_CDH})"
+    )
+    parser.add_argument(
+        *spellings("-a", "--aa_addr"), metavar="URI", help=f"the agent (default: {DEFAULT_AGENT})"
+    )
+    parser.add_argument(
+        *spellings("--config", "--config-file"),
+        metavar="PATH",
+        type=Path,
+        help="rules, limits and the above as TOML or JSON; the reference has no such file",
+    )
+    return parser
+
+
+def _flags(options: argparse.Namespace) -> Iterator[Given]:
+    for key in KEYS:
+        value = getattr(options, key)
+        if value is not None:
+            yield Given(key, value, Source(SourceKind.FLAG, f"--{key}"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; return the exit code: 0 orderly end, 1 failure, 2 usage."""
-    arguments = _arguments(argv)
-    config = RestConfig(
-        bind=arguments.bind,
-        features=arguments.features,
-        cdh_addr=arguments.cdh_addr,
-        aa_addr=arguments.aa_addr,
+    environ = take_environment(argv)
+    options = _parser().parse_args(argv)
+    return run_program(
+        NAME,
+        options,
+        lambda: load(options.config, environ, _flags(options)),
+        lambda config: level_of(config.log.level),
+        serve,
     )
-    try:
-        configure_logging(arguments.log_level)
-        config.check()
-    except (LifecycleError, RestError, ValueError) as error:
-        sys.stderr.write(f"api-server-rest: {error}\n")
-        return 1
-    return run_service(lambda shutdown: serve(config, shutdown))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent.__main__ import main
-from agent.config import DEFAULT_SOCKET, AgentConfig, kbs_url_of, load_config
+from agent.config import DEFAULT_SOCKET, AgentConfig
 from agent.detection import require_tdx
 from agent.errors import TeeAbsentError, TokenKindError
+from agent.settings import load
 from agent.tokens import TokenIssuer
 from kbs import (
     AttestedSession,
@@ -20,7 +21,8 @@ from kbs import (
     TeeKeyAlgorithm,
     session_from_aa_json,
 )
-from lifecycle import SettingsError
+from lifecycle import LifecycleError, SettingsError
+from lifecycle.kernel_command_line import KernelCommandLine
 from secrecy import Secret
 from tests.ports.fake_tsm import FakeTsm
 
@@ -43,6 +45,13 @@ report_path = "/mnt/tsm/report"
 """
 
 
+NOTHING = KernelCommandLine()
+
+
+def loaded(path: Path) -> AgentConfig:
+    return load(path, {}, NOTHING).value
+
+
 def written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "aa.toml"
     path.write_text(text)
@@ -50,7 +59,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def test_keys_of_the_reference_and_our_own(tmp_path: Path) -> None:
-    config = load_config(written(tmp_path, REFERENCE), {})
+    config = loaded(written(tmp_path, REFERENCE))
     kbs = config.token_configs.kbs
     assert kbs is not None
     assert (kbs.url, kbs.cert) == ("https://kbs.example:8080/", "pem")
@@ -65,7 +74,7 @@ def test_keys_of_the_reference_and_our_own(tmp_path: Path) -> None:
 
 
 def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
-    config = load_config(written(tmp_path, ""), {})
+    config = loaded(written(tmp_path, ""))
     assert config == AgentConfig()
     assert config.tee.report_path == "/sys/kernel/config/tsm/report"
     assert config.tee.measurements_path == "/sys/devices/virtual/misc/tdx_guest/measurements"
@@ -82,7 +91,10 @@ def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
         "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-512'",
         "[token_configs.other]\nurl = 'x'",
         "[eventlog_config]\ninit_pcr = -1",
-        "[eventlog_config]\neventlog_algorithm = 'sha256'",
+        "[eventlog_config]\neventlog_algorithm = 'sm3'",
+        "socket = '0.0.0.0:50002'",
+        "socket = 'unix:///run/a'\nkeyprovider_socket = 'unix:///run/a'",
+        "[tee]\nallow_sample = true\nquote_source = 'configfs'",
         "[log]\nlevel = 'loud'",
         "[tee]\nreport_path = 'relative'",
         "[tee]\nquote_seconds = 0",
@@ -90,59 +102,20 @@ def test_defaults_are_the_kernels_paths_and_quiet(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError):
-        load_config(written(tmp_path, text), {})
+    with pytest.raises(LifecycleError):
+        loaded(written(tmp_path, text))
 
 
 def test_a_post_quantum_key_can_be_configured(tmp_path: Path) -> None:
     text = "[token_configs.kbs]\nurl = 'http://x'\ntee_key_algorithm = 'ML-KEM-768+A192KW'"
-    kbs = load_config(written(tmp_path, text), {}).token_configs.kbs
+    kbs = loaded(written(tmp_path, text)).token_configs.kbs
     assert kbs is not None
     assert kbs.key_algorithm is TeeKeyAlgorithm.ML_KEM_768
 
 
 def test_a_file_that_cannot_be_read_is_no_default(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
-        load_config(tmp_path / "absent.toml", {})
-
-
-@pytest.mark.parametrize(
-    ("environ", "cmdline", "url"),
-    [
-        ({}, "quiet", None),
-        ({}, "quiet agent.aa_kbc_params=cc_kbc::http://k:8080 x=y\n", "http://k:8080"),
-        (
-            {},
-            "agent.aa_kbc_params=cc_kbc::http://a agent.aa_kbc_params=cc_kbc::http://b",
-            "http://b",
-        ),
-        ({"AA_KBC_PARAMS": "cc_kbc::http://e"}, "agent.aa_kbc_params=cc_kbc::http://k", "http://e"),
-        ({"AA_KBC_PARAMS": "offline_fs_kbc::"}, "agent.aa_kbc_params=cc_kbc::http://k", None),
-    ],
-    ids=["none", "command line", "last one", "environment first", "another kind"],
-)
-def test_the_kbs_without_a_file(
-    tmp_path: Path, environ: dict[str, str], cmdline: str, url: str | None
-) -> None:
-    (tmp_path / "cmdline").write_text(cmdline)
-    kbs = load_config(None, environ, tmp_path / "cmdline").token_configs.kbs
-    assert (kbs.url if kbs else None) == url
-
-
-def test_a_file_switches_the_command_line_off(tmp_path: Path) -> None:
-    config = load_config(written(tmp_path, "[log]\nlevel='info'"), {"AA_KBC_PARAMS": "cc_kbc::x"})
-    assert config.token_configs.kbs is None
-
-
-@pytest.mark.parametrize("params", ["", "cc_kbc", "cc_kbc:http://x", "::x", "cc_kbc::http://[::1]"])
-def test_malformed_kbc_params(params: str) -> None:
-    with pytest.raises(SettingsError, match="kind::url"):
-        kbs_url_of(params, "test")
-
-
-def test_an_unreadable_command_line_is_not_absence(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="cannot be read"):
-        load_config(None, {}, tmp_path / "cmdline")
+        loaded(tmp_path / "absent.toml")
 
 
 def test_detection_leaves_no_entry() -> None:
@@ -171,7 +144,7 @@ def test_another_tee_is_named() -> None:
     ("arguments", "text"),
     [
         (["-c", "/nonexistent/aa.toml"], "No such file"),
-        (["-c", "AA", "--attestation_sock", "/no/scheme"], "unix:///absolute/path"),
+        (["-c", "AA", "--attestation_sock", "/no/scheme"], "unix:///path"),
         (["-c", "AA", "--initdata-digest", "x"], "not standard base64"),
         (["-c", "AA", "--initdata-toml", "/nonexistent/i"], "No such file"),
     ],

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cdh.config import CdhConfig, default_config
-from cdh.errors import CdhError, ConfigurationRefusedError, MountRefusedError
+from cdh.config import CdhConfig
+from cdh.errors import ConfigurationRefusedError, MountRefusedError
 from lifecycle import LifecycleError, SettingsError, decode_toml
 
 
@@ -15,7 +15,7 @@ def config_of(text: str) -> CdhConfig:
     return decode_toml(text.encode(), CdhConfig, "cdh.toml")
 
 
-def test_the_reference_file_without_what_is_absent() -> None:
+def test_the_reference_file() -> None:
     config = config_of(
         """
         socket = "unix:///run/confidential-containers/cdh.sock"
@@ -31,6 +31,13 @@ def test_the_reference_file_without_what_is_absent() -> None:
         [log]
         level = "info"
         [image]
+        image_pull_proxy = {https_proxy = "http://proxy:3128", no_proxy = "localhost"}
+        extra_root_certificates = ["-----BEGIN CERTIFICATE-----"]
+        [image.registry_config]
+        unqualified-search-registries = ["registry.example"]
+        [[image.registry_config.registry]]
+        prefix = "registry.example"
+        mirror = [{location = "mirror.example", insecure = true}]
         [mounts]
         allowed_roots = ["/mnt"]
         endpoints = ["https://OSS.example", "127.0.0.1:9000"]
@@ -56,8 +63,6 @@ def test_nothing_configured_is_a_configuration() -> None:
         ('kbc.name = "offline_fs_kbc"\nkbc.url = "https://k"', "kbc.url"),
         ('kbc.name = "offline_fs_kbc"\nkbc.offline_files = ["x"]', "kbc.offline_files"),
         ('kbc.name = "sample_kbc"', "kbc.name"),
-        ('credentials = [{resource_uri = "kbs:///a/b/c", path = "/x"}]', "credentials"),
-        ('image.work_dir = "/x"', "image.work_dir"),
         ("kbc.cache_seconds = -1", "kbc.cache_seconds"),
         ('mounts.allowed_roots = ["mnt"]', "mounts.allowed_roots"),
         ('mounts.allowed_roots = ["/mnt/../etc"]', "mounts.allowed_roots"),
@@ -76,6 +81,9 @@ def test_refused_by_name(text: str, key: str) -> None:
         ("unknown = 1", SettingsError),
         ("kbc.token = 1", SettingsError),
         ("kbc.url = 7", SettingsError),
+        ('log.level = "loud"', SettingsError),
+        ('image.sigstore_uri = "x"', SettingsError),
+        ("image.max_concurrent_layer_downloads_per_image = 0", SettingsError),
         ('socket = "/no/scheme"', LifecycleError),
         ('aa.aa_socket = "tcp://x"', LifecycleError),
         ('mounts.endpoints = ["https://x/y"]', MountRefusedError),
@@ -84,29 +92,6 @@ def test_refused_by_name(text: str, key: str) -> None:
 def test_malformed(text: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         config_of(text).check()
-
-
-@pytest.mark.parametrize(
-    ("environ", "command_line", "url"),
-    [
-        ({}, "quiet", ""),
-        ({}, "", ""),
-        ({}, "a agent.aa_kbc_params=cc_kbc::http://k b", "http://k"),
-        ({"AA_KBC_PARAMS": "cc_kbc::https://e"}, "agent.aa_kbc_params=cc_kbc::x", "https://e"),
-        ({"AA_KBC_PARAMS": "cc_kbc::https://[fd00::1]"}, "", "https://[fd00::1]"),
-    ],
-    ids=["nothing", "empty", "kernel", "environment wins", "ipv6"],
-)
-def test_without_a_file(environ: dict[str, str], command_line: str, url: str) -> None:
-    config = default_config(environ, command_line)
-    config.check()
-    assert config.kbc.url == url
-
-
-@pytest.mark.parametrize("params", ["cc_kbc", "cc_kbc::", "offline_fs_kbc::x", "::x"])
-def test_parameters_that_cannot_work(params: str) -> None:
-    with pytest.raises(CdhError):
-        default_config({"AA_KBC_PARAMS": params}, "").check()
 
 
 def test_ca_file_is_read_and_bounded(tmp_path: Path) -> None:

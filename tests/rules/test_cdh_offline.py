@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdh.compose import open_hub
-from cdh.config import CdhConfig, KbcSection, default_config
+from cdh.config import CdhConfig, KbcSection
 from cdh.errors import ConfigurationRefusedError, OfflineFileError, OfflineResourceError
 from cdh.offline import MAX_FILE_BYTES, OfflineResources
+from cdh.settings import load
 from kbs import ResourceUri, ResourceUriError
+from lifecycle.kernel_command_line import KernelCommandLine
 
 URI = ResourceUri.parse("kbs:///default/key/1")
 
@@ -103,4 +105,4 @@ async def test_the_hub_serves_files_only_if_told_by_name(tmp_path: Path) -> None
 @pytest.mark.parametrize("url", ["null", "https://kbs"])
 def test_the_host_cannot_switch_it_on(url: str) -> None:
     with pytest.raises(ConfigurationRefusedError, match="configuration file only"):
-        default_config({}, f"quiet agent.aa_kbc_params=offline_fs_kbc::{url}")
+        load(None, {}, KernelCommandLine({"agent.aa_kbc_params": f"offline_fs_kbc::{url}"}))

@@ -70,7 +70,6 @@ async def test_it_starts_without_backends_and_stops_in_order() -> None:
         (("--bind", "8006"), b"not ADDRESS:PORT"),
         (("--cdh_addr", "/x"), b"not a unix socket address"),
         (("--aa_addr", "tcp://x"), b"not a unix socket address"),
-        (("--log-level", "loud"), b"log level"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -80,3 +79,10 @@ async def test_what_cannot_work_is_named(arguments: tuple[str, ...], problem: by
     assert process.returncode == 1
     assert problem in errors
     assert errors.count(b"\n") == 1
+
+
+async def test_wrong_usage_is_2() -> None:
+    process = await start("--log-level", "loud")
+    _, errors = await process.communicate()
+    assert process.returncode == 2
+    assert b"choose from" in errors
