@@ -73,8 +73,9 @@ def cgroup_paths(text: str) -> tuple[tuple[str, ...], ...]:
     Raises :class:`CallerUnknownError` for anything that is not as in cgroups(7), for a path
     outside of this process' cgroup namespace and for a removed group.
     """
-    lines = text.splitlines()
-    if not lines or len(lines) > MAX_HIERARCHIES or len(text) > MAX_CGROUP_TEXT:
+    # Not splitlines(): a group's name may hold every other character that ends a line somewhere.
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) > MAX_HIERARCHIES or len(text) > MAX_CGROUP_TEXT:
         raise CallerUnknownError("its list of control groups has an unknown form")
     return tuple(_components(line) for line in lines)
 
