@@ -30,6 +30,10 @@ sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
     command -v curl >/dev/null 2>&1 || echo curl
     # The Go program of tests/interop: a must where CI runs the tests, elsewhere its tests skip.
     [ -z "${CI:-}" ] || command -v go >/dev/null 2>&1 || echo golang-go
+    # The runtimes and the shell of tests/guest.
+    [ -z "${CI:-}" ] || command -v runc >/dev/null 2>&1 || echo runc
+    [ -z "${CI:-}" ] || command -v crun >/dev/null 2>&1 || echo crun
+    [ -z "${CI:-}" ] || command -v busybox >/dev/null 2>&1 || echo busybox-static
 }
 
 python=$(find_python)
