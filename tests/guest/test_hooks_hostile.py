@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.stage import Stage
+from demo.stage import Stage, run
 from guesthook.bounded_work import run_bounded
 from guesthook.errors import DeliveryError, RefusedError
 from guesthook.hook import WORK_SECONDS
@@ -103,6 +103,24 @@ async def test_a_hostile_state_is_refused_without_an_echo(ground: Ground, docume
         done = await ground.hook(kind, document)
         assert (done.code, done.out) == (1, b"")
         assert done.err == "cguest-hook: state refused; no container was examined"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        pytest.param(["prestart"], 0, id="today"),
+        pytest.param(["cguest-hook", "prestart"], 0, id="0.8-era"),
+        pytest.param(["--help"], 0, id="help"),
+        pytest.param(["poststart"], 2, id="no-work-for-it"),
+        pytest.param([], 2, id="none"),
+    ],
+)
+async def test_the_last_argument_is_the_kind(
+    ground: Ground, arguments: list[str], code: int
+) -> None:
+    state = state_of(ground.bundle("ls"), 0)
+    done = await run(str(ground.folder / "cguest-hook"), *arguments, stdin=state)
+    assert done.code == code, done
 
 
 async def test_processes_of_the_guest_are_never_killed(stage: Stage, ground: Ground) -> None:

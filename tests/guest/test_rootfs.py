@@ -53,8 +53,10 @@ cd /
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "name", ["cguest", "cguestd", "attestation-agent", "confidential-data-hub", "api-server-rest"]
-)
+    "name",
+    ["cguest", "cguestd", "attestation-agent", "confidential-data-hub", "api-server-rest",
+     "cguest-hook"],
+)  # fmt: skip
 def test_installed_names_start(layer: Path, name: str) -> None:
     done = inside(layer, f"env -i PYTHONPATH=/nonexistent /usr/local/bin/{name} --help")
     assert done.returncode == 0, done.stderr
@@ -67,6 +69,25 @@ def test_mount_processes_are_found_and_the_harness_is_not(layer: Path) -> None:
     done = inside(layer, script)
     assert done.stdout.startswith("/opt/confidential-guest/lib/python3.11/"), done.stderr
     assert not list(layer.rglob("mocktee*"))
+
+
+@pytest.mark.parametrize("kind", ["prestart", "poststop"])
+def test_hooks_are_what_the_agent_takes_and_run(layer: Path, kind: str) -> None:
+    """Regular files with an execute bit; nothing to do for this container, so they say nothing."""
+    folder = layer / "usr/share/oci/hooks" / kind
+    (file,) = folder.iterdir()
+    assert file.is_file()
+    assert not file.is_symlink()
+    assert file.stat().st_mode & 0o111
+    script = f"""
+mount -t tmpfs none /run
+mkdir -p /run/kata-containers/c1
+echo '{{"root":{{"path":"rootfs"}}}}' > /run/kata-containers/c1/config.json
+echo '{{"id":"c1","pid":0,"bundle":"/run/kata-containers/c1"}}' |
+    env -i /usr/share/oci/hooks/{kind}/cguest-hook {kind}
+"""
+    done = inside(layer, script)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_unit_is_valid(layer: Path) -> None:
