@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
+from dataclasses import dataclass
 from typing import Final
 
 from ossmount.errors import MountPointError
@@ -12,31 +12,29 @@ READ_AHEAD_KB: Final = 4096  # four requests of 1 MiB at once; the default of 12
 MOUNTINFO: Final = "/proc/self/mountinfo"
 
 
-def check_mount_point(path: str) -> None:
-    """Raise :class:`MountPointError` unless ``path`` is a directory on which nothing is mounted.
+@dataclass(frozen=True, slots=True)
+class MountLine:
+    """One mount of this namespace. The kernel uses a number again after its mount is gone."""
 
-    An error while looking is reported as such, never taken for "absent". Blocks.
+    number: int
+    path: str
+    source: str
+
+
+def mount_lines(path: str) -> list[MountLine]:
+    """Read the table (proc_pid_mountinfo(5)), in the kernel's order. Blocks for a short time.
+
+    Raises :class:`MountPointError` for ``path`` if it is unreadable, which is not "no mounts".
     """
     try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError as error:
-        raise MountPointError(path, "does not exist", hint="create the directory") from error
-    except OSError as error:
-        raise MountPointError(path, os.strerror(error.errno or 0)) from error
-    if not stat.S_ISDIR(mode):
-        raise MountPointError(path, "is not a directory")
-    if is_mounted(path):
-        raise MountPointError(path, "something is mounted there already", hint="unmount it first")
-
-
-def is_mounted(path: str) -> bool:
-    """Whether ``path`` is a mount point in this process's mount namespace (proc(5))."""
-    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    try:
         with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as lines:
-            return any(_unescape(line.split(" ", 5)[4]) == real for line in lines)
+            table = [(line.split(" ", 5), line.rpartition(" - ")[2].split(" ")) for line in lines]
     except OSError as error:
         raise MountPointError(path, f"{MOUNTINFO} is unreadable") from error
+    return [
+        MountLine(int(fields[0]), _unescape(fields[4]), _unescape(rest[1]))
+        for fields, rest in table
+    ]
 
 
 def _unescape(field: str) -> str:

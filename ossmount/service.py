@@ -25,12 +25,13 @@ from ossmount.client import OssClient
 from ossmount.endpoint import Endpoint
 from ossmount.errors import LaunchError, MountPointError
 from ossmount.files import FileTable
-from ossmount.kernel import check_mount_point, is_mounted, raise_read_ahead
+from ossmount.kernel import raise_read_ahead
 from ossmount.launch import LaunchSpec
 from ossmount.memory import MemoryBudget, Shares
 from ossmount.multipart import MultipartApi
 from ossmount.namespace import Namespace
 from ossmount.operations import OssOperations
+from ossmount.place import MountPlace
 from ossmount.readahead import ReadPool
 from ossmount.rename import Renamer
 from ossmount.signing import OssSigner
@@ -130,42 +131,55 @@ async def serve(spec: LaunchSpec, shutdown: Shutdown, on_ready: Callable[[], Non
     Raises an :class:`~ossmount.errors.OssMountError` when it cannot start; then nothing is mounted.
     Cancellation unmounts as well.
     """
+    with MountPlace.open(spec.mount_point) as place:
+        async with open_bucket(spec, Shares.of(spec.memory_bytes)) as bucket:
+            await _serve_on(place, spec, bucket, shutdown, on_ready)
+
+
+async def _serve_on(
+    place: MountPlace,
+    spec: LaunchSpec,
+    bucket: Bucket,
+    shutdown: Shutdown,
+    on_ready: Callable[[], None],
+) -> None:
     shares = Shares.of(spec.memory_bytes)
-    await asyncio.to_thread(check_mount_point, spec.mount_point)
-    async with open_bucket(spec, shares) as bucket:
-        operations, files = build(spec, bucket, shares)
-        log.info("mounting", mount_point=spec.mount_point, read_only=spec.read_only)
-        pyfuse3.asyncio.enable()
+    operations, files = build(spec, bucket, shares)
+    log.info("mounting", mount_point=spec.mount_point, read_only=spec.read_only)
+    pyfuse3.asyncio.enable()
+    try:
+        pyfuse3.init(operations, place.bare, mount_options(spec))
+    except RuntimeError as error:
+        raise MountPointError(
+            spec.mount_point, "the kernel refused the mount", hint="is /dev/fuse there?"
+        ) from error
+    try:
+        place.mounted()
+        await _run(place, shares, shutdown, on_ready)
+    finally:
         try:
-            pyfuse3.init(operations, spec.mount_point, mount_options(spec))
-        except RuntimeError as error:
-            raise MountPointError(
-                spec.mount_point, "the kernel refused the mount", hint="is /dev/fuse there?"
-            ) from error
-        try:
-            await _run(spec, shares, shutdown, on_ready)
+            await _drain(files)
         finally:
-            try:
-                await _drain(files)
-            finally:
-                pyfuse3.close(unmount=True)
+            # Not by name, as libfuse does. Closed first: nobody serves it any more.
+            pyfuse3.close(unmount=False)
+            place.detach()
 
 
 async def _run(
-    spec: LaunchSpec, shares: Shares, shutdown: Shutdown, on_ready: Callable[[], None]
+    place: MountPlace, shares: Shares, shutdown: Shutdown, on_ready: Callable[[], None]
 ) -> None:
     # Awaited below: pyfuse3 ends it when the mount disappears or after terminate().
     session = asyncio.create_task(pyfuse3.main(max_tasks=shares.workers))
     stop = asyncio.create_task(shutdown.wait())
     try:
         async with asyncio.timeout(MOUNT_SECONDS):
-            await asyncio.to_thread(_answers, spec.mount_point)
+            await asyncio.to_thread(_answers, place)
         on_ready()
         await asyncio.wait({session, stop}, return_when=asyncio.FIRST_COMPLETED)
         if session.done():
             await session  # ended by itself: by an unmount, or with an error that must be told
     except TimeoutError as error:
-        raise MountPointError(spec.mount_point, "does not answer after mounting") from error
+        raise MountPointError(place.path, "does not answer after mounting") from error
     finally:
         stop.cancel()
         if not session.done():
@@ -175,13 +189,11 @@ async def _run(
                     await session
 
 
-def _answers(mount_point: str) -> None:
+def _answers(place: MountPlace) -> None:
     """Ask the mounted file system something through the kernel, then tune it. Runs in a thread."""
-    os.statvfs(mount_point)
-    if not is_mounted(mount_point):
-        raise MountPointError(mount_point, "the mount is not visible in this namespace")
-    if not raise_read_ahead(mount_point):
-        log.info("read-ahead not raised", mount_point=mount_point)
+    os.statvfs(place.inside)
+    if not raise_read_ahead(place.inside):
+        log.info("read-ahead not raised", mount_point=place.path)
 
 
 async def _drain(files: FileTable) -> None:

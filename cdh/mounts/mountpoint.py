@@ -1,21 +1,22 @@
 """The place a volume is mounted at: named by the host, so checked before it is touched.
 
 Whoever chooses the mount point could cover files this guest trusts, so it must lie below an
-allowed root, outside a fixed list, and be reached without following any symbolic link. The walk
-opens one component after the other (the effect of openat2(2) with RESOLVE_NO_SYMLINKS).
+allowed root, outside a fixed list, and be reached without following any symbolic link
+(:mod:`lifecycle.directories`). What was checked here is not trusted later: the mount process opens
+the same name in the same way and mounts on that descriptor, and directories are removed likewise.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cdh.errors import MountPointError
 from cdh.mounts.mountinfo import below, read_mountinfo
+from lifecycle.directories import enter, open_directory, open_root
 
 MAX_PATH: Final = 1024  # bytes; the kernel's limit is 4096 and nobody needs it
 DIRECTORY_MODE: Final = 0o755
@@ -37,7 +38,6 @@ PROTECTED: Final = (
     "/sys",
     "/usr",
 )
-_WALK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _inside(path: str, directory: str) -> bool:
@@ -83,7 +83,7 @@ class PreparedMountPoint:
         """
         for index in reversed(range(len(self.created))):
             try:
-                os.rmdir(self.created[index])
+                _remove(self.created[index])
             except FileNotFoundError:
                 continue
             except OSError:
@@ -114,8 +114,18 @@ def prepare_mount_point(path: str) -> PreparedMountPoint:
     return PreparedMountPoint(path, tuple(created))
 
 
+def _remove(path: str) -> None:
+    """Remove an empty directory, through no link. Raises ``OSError``."""
+    parent, _, name = path.rpartition("/")
+    directory = open_directory(parent)
+    try:
+        os.rmdir(name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
 def _walk(path: str, created: list[str]) -> None:
-    current = os.open("/", _WALK | os.O_DIRECTORY)
+    current = open_root()
     walked = ""
     try:
         for name in path.split("/")[1:]:
@@ -124,29 +134,28 @@ def _walk(path: str, created: list[str]) -> None:
             os.close(current)
             current = child
     except OSError as error:
-        reason = "a mount there is dead" if error.errno == errno.ENOTCONN else None
-        raise MountPointError(
-            path, f"{walked}: {reason or os.strerror(error.errno or 0)}"
-        ) from error
+        raise MountPointError(path, f"{walked}: {_reason(error)}") from error
     finally:
         os.close(current)
 
 
+def _reason(error: OSError) -> str:
+    match error.errno:
+        case errno.ENOTCONN:
+            return "a mount there is dead"
+        case errno.ELOOP:
+            return "is a symbolic link; links are not followed"
+        case errno.ENOTDIR:
+            return "is not a directory"
+        case code:
+            return os.strerror(code or errno.EIO)
+
+
 def _enter(parent: int, name: str, walked: str, created: list[str]) -> int:
-    """Open ``name`` below ``parent``, making it if it is absent. Raises ``OSError`` as well."""
+    """Open ``name`` below ``parent``, making it if it is absent. Raises ``OSError``."""
     try:
-        child = os.open(name, _WALK, dir_fd=parent)
+        return enter(parent, name)
     except FileNotFoundError:
         os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
         created.append(walked)
-        child = os.open(name, _WALK, dir_fd=parent)
-    try:
-        mode = os.fstat(child).st_mode
-        if stat.S_ISLNK(mode):
-            raise MountPointError(walked, "is a symbolic link; links are not followed")
-        if not stat.S_ISDIR(mode):
-            raise MountPointError(walked, "is not a directory")
-    except BaseException:  # cleaned up and passed on, cancellation included
-        os.close(child)
-        raise
-    return child
+        return enter(parent, name)
