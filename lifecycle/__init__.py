@@ -10,12 +10,13 @@ from lifecycle.readiness import Readiness
 from lifecycle.routes import RouteEvents
 from lifecycle.run import Shutdown, run_service
 from lifecycle.settings import decode_toml, load_toml
-from lifecycle.sockets import ListeningSocket, UnixAddress, listen_unix
+from lifecycle.sockets import ListeningSocket, PassedSockets, UnixAddress, listen_unix
 
 __all__ = [
     "AddressInUseError",
     "LifecycleError",
     "ListeningSocket",
+    "PassedSockets",
     "Readiness",
     "RouteEvents",
     "SettingsError",

@@ -1,9 +1,10 @@
-"""Telling systemd that we serve, still live, or stop (sd_notify(3)). Silent elsewhere."""
+"""Telling systemd that we serve, still live, reload or stop (sd_notify(3)). Silent elsewhere."""
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 from secrecy.journal import get_logger
@@ -18,12 +19,25 @@ class Readiness:
         environ = os.environ if environ is None else environ
         path = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + path[1:] if path.startswith("@") else path
-        micros = environ.get("WATCHDOG_USEC", "")
-        self.watchdog_seconds = int(micros) / 2_000_000 if micros.isdecimal() else None
+        self._watchdog_seconds = _watchdog_seconds(environ)
+
+    @property
+    def watchdog_seconds(self) -> float | None:
+        """Within how many seconds :meth:`alive` has to be said; None: nobody listens for it."""
+        return self._watchdog_seconds
 
     def ready(self) -> None:
-        """Call after every listener is bound, not before."""
+        """Call after every listener is bound, not before; and when a reload is over."""
         self._send("READY=1")
+
+    def reloading(self) -> None:
+        """Call when a reload begins. ``notify-reload`` units of systemd 253 need the time."""
+        micros = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={micros}")
+
+    def status(self, text: str) -> None:
+        """Show one line in ``systemctl status``. Never a secret: anybody may read it."""
+        self._send("STATUS=" + " ".join(text.split())[:500])
 
     def alive(self) -> None:
         """Call after a request of our own was answered, so that a hung loop is noticed."""
@@ -41,4 +55,14 @@ class Readiness:
                 sock.sendto(line.encode(), self._address)
         except OSError as error:
             # A service manager that went away, or does not read, is no reason to stop serving.
-            log.warning("service manager not told", state=line, reason=error.strerror)
+            log.warning("service manager not told", state=line[:40], reason=error.strerror)
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    """sd_watchdog_enabled(3): microseconds, and for which process they are meant."""
+    micros = environ.get("WATCHDOG_USEC", "")
+    if not micros.isdecimal() or int(micros) == 0:
+        return None
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(micros) / 1_000_000

@@ -156,9 +156,57 @@ def passed_sockets(environ: Mapping[str, str], pid: int) -> dict[str, int]:
     return {name: FIRST_PASSED_FD + index for index, name in enumerate(names)}
 
 
-def adopt_passed(address: UnixAddress, fd: int) -> ListeningSocket:
-    """Take over a passed descriptor; systemd owns the file, so closing leaves it."""
-    sock = socket.socket(fileno=fd)
-    sock.setblocking(False)
-    os.set_inheritable(fd, False)
-    return ListeningSocket(sock, address, None)
+class PassedSockets:
+    """Listening sockets that came with the start of the process, each taken at most once."""
+
+    def __init__(self, named: Mapping[str, int]) -> None:
+        self._named = dict(named)
+
+    @classmethod
+    def of_process(cls, environ: Mapping[str, str] | None = None) -> PassedSockets:
+        """Raises :class:`SocketError` as :func:`passed_sockets`."""
+        return cls(passed_sockets(os.environ if environ is None else environ, os.getpid()))
+
+    def take(self, name: str, address: UnixAddress) -> ListeningSocket | None:
+        """Take over the socket of this name; its file stays systemd's. ``None`` if there is none.
+
+        Raises :class:`SocketError` unless it listens on ``address``: a configuration and a socket
+        unit that disagree would leave clients of one of them without an answer.
+        """
+        fd = self._named.pop(name, None)
+        if fd is None:
+            return None
+        try:
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            raise SocketError(str(address), f"the passed socket {name} is not a socket") from error
+        try:
+            _require_listening(sock, name, address)
+            sock.setblocking(False)
+            os.set_inheritable(fd, False)
+        except BaseException:  # cleaned up and passed on, cancellation included
+            sock.close()
+            raise
+        return ListeningSocket(sock, address, None)
+
+    def refuse(self, name: str, problem: str) -> None:
+        """Raise :class:`SocketError` if a socket of this name was passed."""
+        if name in self._named:
+            raise SocketError(f"passed socket {name}", problem, hint="remove it from the unit")
+
+    def require_all_taken(self) -> None:
+        """Raise :class:`SocketError` for a socket that nobody here serves."""
+        for name in self._named:
+            self.refuse(name, "no service here has a socket of that name")
+
+
+def _require_listening(sock: socket.socket, name: str, address: UnixAddress) -> None:
+    kind = (sock.family, sock.type, sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    if kind != (socket.AF_UNIX, socket.SOCK_STREAM, 1):
+        raise SocketError(str(address), f"the passed socket {name} is not a listening unix socket")
+    if sock.getsockname() != address.path:
+        raise SocketError(
+            str(address),
+            f"the socket passed as {name} listens on another path",
+            hint="use the same path in ListenStream= and in the configuration",
+        )
