@@ -11,7 +11,7 @@ container's root directory: where a container's group lies is part of what the h
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import signal
 import socket
@@ -100,11 +100,15 @@ class PeerProcess:
 
 
 def _pidfd(sock: socket.socket, pid: int) -> int:
-    with contextlib.suppress(OSError):
+    try:
         fd = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-        os.set_inheritable(fd, False)
-        return fd
-    return os.pidfd_open(pid)
+    except OSError as error:
+        # Any other error is about the process: its number may already be somebody else's.
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return os.pidfd_open(pid)
+    os.set_inheritable(fd, False)
+    return fd
 
 
 class Identifier:
