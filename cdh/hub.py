@@ -16,6 +16,7 @@ from cdh.resources import ResourceSource
 from cdh.sealed.textual import is_sealed
 from cdh.sealed.unseal import Unsealer
 from kbs import ResourceUri, ResourceWatch, WatchEvent
+from keywrap import open_packet
 from secrecy import Secret
 from secrecy.journal import get_logger
 
@@ -103,6 +104,14 @@ class ConfidentialDataHub:
         except Exception:  # counted and passed on
             self._unseal_failures += 1
             raise
+
+    async def unwrap_key(self, packet: bytes) -> Secret:
+        """Return the private options of an image layer that an annotation packet wraps.
+
+        The key is fetched for every packet and never kept. Raises ``keywrap.KeywrapError`` for
+        the packet, and as :meth:`get_resource` for its key.
+        """
+        return await open_packet(packet, self.get_resource)
 
     async def secure_mount(self, request: MountRequest) -> None:
         """Mount what ``request`` asks for and return when it serves.

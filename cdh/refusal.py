@@ -13,12 +13,15 @@ from cdh.errors import (
     SealedSignatureError,
 )
 from kbs import KbsError
+from keywrap import PacketRefusedError, WrappedKeyError
 
 REFUSALS: Final = (
     MountRefusedError,
+    PacketRefusedError,
     SealedAlgorithmError,
     SealedProviderError,
     SealedSignatureError,
+    WrappedKeyError,
 )
 
 

@@ -1,53 +1,13 @@
-"""The hub as ttRPC services: messages to calls and back, errors to codes and texts.
-
-Code and beginning of every text are those of the reference hub, followed by our cause on the same
-line: ``[CDH] [ERROR]: Get Resource failed: <cause>``. Causes never hold secrets; what is not an
-error of ours or of ``kbs`` shows as its type.
-"""
+"""The hub as ttRPC services: messages to calls and back."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
-
-from cdh.errors import CdhError, MountNotFoundError, bounded
+from cdh.answers import as_status
 from cdh.hub import ConfidentialDataHub
+from cdh.key_provider import KeyProviderServicer
 from cdh.mounts.spec import MountRequest
-from cdh.refusal import is_refusal
-from kbs import KbsError
-from protos import api_pb2, cguest_pb2, keyprovider_pb2, services, tables
-from secrecy.journal import get_logger
-from ttrpc import CallContext, Code, Method, ServiceTable, StatusError, unsupported
-
-log = get_logger("cdh")
-
-PREFIX: Final = "[CDH] [ERROR]: "
-MAX_CAUSE: Final = 700  # characters
-
-
-def cause_line(error: Exception) -> str:
-    """Return one bounded line that says why, for errors whose messages are made to be shown."""
-    if isinstance(error, CdhError | KbsError):
-        return bounded(str(error), MAX_CAUSE)
-    return type(error).__name__
-
-
-@asynccontextmanager
-async def _as_status(outer: str) -> AsyncIterator[None]:
-    """Turn what goes wrong inside into the reference's answer and a log line."""
-    try:
-        yield
-    except StatusError:
-        raise
-    except MountNotFoundError as error:
-        raise StatusError(Code.NOT_FOUND, f"{PREFIX}{outer}: {cause_line(error)}") from error
-    except (CdhError, KbsError) as error:
-        cause = cause_line(error)
-        log.warning("request failed", operation=outer, cause=cause)
-        raise StatusError(
-            Code.INTERNAL, f"{PREFIX}{outer}: {cause}", refused=is_refusal(error)
-        ) from error
+from protos import api_pb2, cguest_pb2, services, tables
+from ttrpc import CallContext, Method, ServiceTable, unsupported
 
 
 class HubServicer:
@@ -59,21 +19,21 @@ class HubServicer:
     async def get_resource(
         self, request: api_pb2.GetResourceRequest, _context: CallContext
     ) -> api_pb2.GetResourceResponse:
-        async with _as_status("Get Resource failed"):
+        async with as_status("Get Resource failed"):
             resource = await self._hub.get_resource(request.ResourcePath)
             return api_pb2.GetResourceResponse(Resource=resource.reveal())
 
     async def unseal_secret(
         self, request: api_pb2.UnsealSecretInput, _context: CallContext
     ) -> api_pb2.UnsealSecretOutput:
-        async with _as_status("Unseal Secret failed"):
+        async with as_status("Unseal Secret failed"):
             value = await self._hub.unseal(request.secret)
             return api_pb2.UnsealSecretOutput(plaintext=value.reveal())
 
     async def secure_mount(
         self, request: api_pb2.SecureMountRequest, _context: CallContext
     ) -> api_pb2.SecureMountResponse:
-        async with _as_status("Secure Mount failed"):
+        async with as_status("Secure Mount failed"):
             await self._hub.secure_mount(
                 MountRequest(
                     volume_type=request.volume_type,
@@ -82,7 +42,8 @@ class HubServicer:
                     mount_point=request.mount_point,
                 )
             )
-            return api_pb2.SecureMountResponse()
+            # Releases v0.9 to v0.17 say where it is; callers of later ones skip the field.
+            return api_pb2.SecureMountResponse(mount_path=request.mount_point)
 
     async def list_mounts(
         self, _request: cguest_pb2.ListMountsRequest, _context: CallContext
@@ -108,7 +69,7 @@ class HubServicer:
     async def unmount(
         self, request: cguest_pb2.UnmountRequest, _context: CallContext
     ) -> cguest_pb2.UnmountResponse:
-        async with _as_status("Unmount failed"):
+        async with as_status("Unmount failed"):
             await self._hub.unmount(request.mount_point)
             return cguest_pb2.UnmountResponse()
 
@@ -121,8 +82,8 @@ def hub_tables(hub: ConfidentialDataHub) -> list[ServiceTable]:
         tables.sealed_secret_table(servicer),
         tables.secure_mount_table(servicer),
         tables.mount_table(servicer),
+        tables.key_provider_table(KeyProviderServicer(hub)),
         _absent_image_pull(),
-        _absent_key_provider(),
     ]
 
 
@@ -133,17 +94,3 @@ def _absent_image_pull() -> ServiceTable:
         api_pb2.ImagePullRequest, api_pb2.ImagePullResponse, unsupported(f"/{name}/PullImage")
     )
     return ServiceTable(name, {"PullImage": pull})
-
-
-def _absent_key_provider() -> ServiceTable:
-    """Unwrapping image keys is absent, as the images are; wrapping never was in a guest."""
-    name = services.KEY_PROVIDER
-    request = keyprovider_pb2.KeyProviderKeyWrapProtocolInput
-    response = keyprovider_pb2.KeyProviderKeyWrapProtocolOutput
-    return ServiceTable(
-        name,
-        {
-            method: Method(request, response, unsupported(f"/{name}/{method}"))
-            for method in ("WrapKey", "UnWrapKey")
-        },
-    )

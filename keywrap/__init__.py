@@ -18,7 +18,7 @@ from keywrap.errors import (
 )
 from keywrap.older import OlderUnwrapRequest, parse_older_unwrap_request, split_kbc_params
 from keywrap.packet import KBS_PROVIDER, AnnotationPacket, KbsWrapping, WrapType, parse_packet
-from keywrap.unwrap import KEK_BYTES, unwrap
+from keywrap.unwrap import KEK_BYTES, KekSource, open_packet, unwrap
 
 __all__ = [
     "KBS_PROVIDER",
@@ -27,6 +27,7 @@ __all__ = [
     "AnnotationPacket",
     "KbsWrapping",
     "KekError",
+    "KekSource",
     "KeywrapError",
     "OlderUnwrapRequest",
     "PacketFormatError",
@@ -35,6 +36,7 @@ __all__ = [
     "UnwrapRequest",
     "WrapType",
     "WrappedKeyError",
+    "open_packet",
     "parse_older_unwrap_request",
     "parse_packet",
     "parse_unwrap_request",

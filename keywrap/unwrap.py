@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -10,11 +10,33 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keywrap.errors import KekError, WrappedKeyError
-from keywrap.packet import AnnotationPacket, WrapType
+from keywrap.packet import AnnotationPacket, WrapType, parse_packet
 from secrecy import Secret
 
 KEK_BYTES: Final = 32
 TAG_BYTES: Final = 16
+
+
+class KekSource(Protocol):
+    """Whoever can get a key encryption key."""
+
+    async def __call__(self, uri: str, /) -> Secret:
+        """Return what ``uri``, the text of a resource URI, names. The caller wipes it."""
+
+
+async def open_packet(data: bytes, kek_source: KekSource) -> Secret:
+    """Parse a packet, get its key, and return the private options that it wraps.
+
+    No key is asked for before everything else about the packet has been judged. Raises
+    :class:`~keywrap.errors.KeywrapError` and whatever ``kek_source`` raises.
+    """
+    packet = parse_packet(data)
+    packet.kbs_wrapping()
+    kek = await kek_source(packet.kek_uri)
+    try:
+        return unwrap(packet, kek)
+    finally:
+        kek.wipe()
 
 
 def unwrap(packet: AnnotationPacket, kek: Secret) -> Secret:
