@@ -73,7 +73,7 @@ def _keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
     for field in msgspec.structs.fields(kind):
         inner = _struct_in(field.type)
         if inner is None or field.name in {"credentials", "named", "others"}:
-            yield prefix + field.name
+            yield prefix + field.encode_name
         else:
             yield from _keys(inner, f"{prefix}{field.name}.")
 
