@@ -81,6 +81,7 @@ def _keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
 CONFIGURATIONS = (
     pytest.param(AgentConfig, "configuration.md", id="agent"),
     pytest.param(RestConfig, "configuration.md", id="rest"),
+    pytest.param(RestConfig, "rest.md", id="rest, its own document"),
     pytest.param(CdhConfig, "data-hub.md", id="cdh"),
 )
 

@@ -206,7 +206,7 @@ def test_settings_that_cannot_work(settings: dict[str, Any], problem: str) -> No
     "settings",
     [
         {"rules": [{**RULE, "grants": ["all"]}]},
-        {"rules": [{"name": "r", "match": {"contianer": "x"}}]},
+        {"rules": [{"name": "r", "match": {"containers": "x"}}]},
         {"rules": [{"name": "r", "who": "everyone"}]},
         {"rules": [{**RULE, "match": {"container": ""}}]},
         {"evidence": "loose"},
