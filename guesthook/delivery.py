@@ -19,7 +19,7 @@ from guesthook.private_files import private_tree
 from guesthook.settings import HookSettings
 from guesthook.spec import ContainerSpec, Mount
 from guesthook.state import ContainerState
-from guesthook.volumes import MARK, Entry, File, Owner, holds_sealed, single_file, snapshot
+from guesthook.volumes import MARK, Entry, File, Owner, single_file, snapshot
 from secrecy import Secret
 
 VARIABLES: Final = "/run/secrets/cguest-env"
@@ -50,13 +50,11 @@ class Delivery:
         self._stack = stack
 
     async def deliver(self, init: InitProcess, spec: ContainerSpec, plan: Plan) -> None:
-        """Deliver all of ``plan`` or raise :class:`HookError`; then no mount of ours remains."""
-        sealed = [mount for mount in plan.volumes if self._is_sealed(mount)]
-        if not (sealed or plan.variables or plan.oss_mounts):
-            return
+        """Deliver all of ``plan``, whose volumes hold sealed files, or raise :class:`HookError`;
+        then no mount of ours remains."""
         tree = ContainerTree.open(init, spec.root)
         try:
-            attachments = [await self._volume(tree, mount) for mount in sealed]
+            attachments = [await self._volume(tree, mount) for mount in plan.volumes]
             if plan.variables:
                 attachments.append(await self._variables(tree, plan.variables))
             attachments += [await self._oss_mount(tree, mount) for mount in plan.oss_mounts]
@@ -67,17 +65,10 @@ class Delivery:
                     await self._hub.unmount_below("oss", oss_directory(self._state, self._settings))
             raise
 
-    def _open(self, mount: Mount) -> int:
-        volume = open_beneath(mount.source, self._settings.shared_roots)
-        self._stack.callback(os.close, volume)
-        return volume
-
-    def _is_sealed(self, mount: Mount) -> bool:
-        return holds_sealed(f"volume {mount.destination}", self._open(mount))
-
     async def _volume(self, tree: ContainerTree, mount: Mount) -> Attachment:
         subject = f"volume {mount.destination}"
-        volume = self._open(mount)
+        volume = open_beneath(mount.source, self._settings.shared_roots)
+        self._stack.callback(os.close, volume)
         status = os.fstat(volume)
         # The runtime's own mount and nothing an image could have put there.
         target = tree.existing(subject, mount.destination)

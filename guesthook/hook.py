@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import Final
 
 from guesthook.beneath import read_config
@@ -122,6 +123,11 @@ def _deliver(
     spec: ContainerSpec,
     plan: Plan,
 ) -> None:
+    from guesthook.volumes import sealed_among
+
+    plan = replace(plan, volumes=sealed_among(plan.volumes, settings.shared_roots))
+    if plan.is_empty():
+        return
     # Imported here: only a container with something to unseal pays for it.
     import asyncio
     from contextlib import ExitStack

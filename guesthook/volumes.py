@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from guesthook.beneath import open_beneath
 from guesthook.errors import RefusedError
 from guesthook.kernel import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_in
+from guesthook.spec import Mount
 
 MARK: Final = b"sealed."
 MAX_LOOKED_AT: Final = 4096  # first-level names; a volume with more is data, not secrets
@@ -65,6 +67,20 @@ class File:
 
 
 Entry: TypeAlias = Folder | Link | File
+
+
+def sealed_among(mounts: Sequence[Mount], roots: Sequence[str]) -> tuple[Mount, ...]:
+    """Return those of ``mounts`` that hold sealed files. Raises :class:`RefusedError`, or
+    ``BundleError`` for a source that is not reached straight below ``roots``."""
+    found = []
+    for mount in mounts:
+        volume = open_beneath(mount.source, roots)
+        try:
+            if holds_sealed(f"volume {mount.destination}", volume):
+                found.append(mount)
+        finally:
+            os.close(volume)
+    return tuple(found)
 
 
 def _read(handle: int, limit: int) -> bytes:
