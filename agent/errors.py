@@ -6,6 +6,7 @@
       TeeAbsentError           no TEE that this agent serves
       RuntimeDataError         a caller's report data is too long
       TokenKindError           a kind of token that is not served
+      KbcUnknownError          a kind of key broker client that is not served
       KbsUnknownError          a session with a key broker that is not configured
       MeasuredEventError       an event that may not be logged as given
       MeasurementLogError      log, intent or register of measured events are not as they must be
@@ -53,6 +54,13 @@ class TokenKindError(AgentError):
     def __init__(self, kind: str, problem: str, *, hint: str) -> None:
         self.kind = kind[:MAX_ECHO]
         super().__init__(f"token of type {self.kind!r}: {problem}", hint=hint)
+
+
+class KbcUnknownError(AgentError):
+    """A request names another kind of key broker client than the one there is."""
+
+    def __init__(self, name: str, known: str) -> None:
+        super().__init__(f"key broker client {name[:MAX_ECHO]!r} is not served, only {known}")
 
 
 class KbsUnknownError(AgentError):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from agent.attestation import AttestationAgent, ExtendResult
-from agent.errors import AgentError
+from agent.errors import AgentError, MeasuredEventError
 from agent.tokens import TokenIssuer
 from kbs import (
     HandshakeFailure,
@@ -26,6 +26,7 @@ from kbs import (
     KbsUnreachableError,
     SessionKeeper,
 )
+from keywrap import KeywrapError
 from protos import attestation_agent_pb2 as aa
 from protos import cguest_pb2
 from secrecy.journal import get_logger
@@ -62,7 +63,7 @@ class AgentServicer:
     async def get_evidence(
         self, request: aa.GetEvidenceRequest, context: CallContext
     ) -> aa.GetEvidenceResponse:
-        with _failing_as(EVIDENCE_FAILED):
+        with failing_as(EVIDENCE_FAILED):
             evidence = await self._agent.evidence_for_caller(
                 request.RuntimeData,
                 labelled_from=_labelled_from(context),
@@ -74,7 +75,7 @@ class AgentServicer:
         self, request: aa.GetAdditionalEvidenceRequest, context: CallContext
     ) -> aa.GetEvidenceResponse:
         """Zero bytes without a further device that attests."""
-        with _failing_as(EVIDENCE_FAILED):
+        with failing_as(EVIDENCE_FAILED):
             evidence = await self._agent.device_evidence_for_caller(
                 request.RuntimeData, labelled_from=_labelled_from(context)
             )
@@ -85,7 +86,7 @@ class AgentServicer:
     ) -> aa.GetTokenResponse:
         refused = context.metadata.get(REFUSED_TOKEN_KEY, ())
         urls = context.metadata.get(KBS_URL_KEY, ())
-        with _failing_as(TOKEN_FAILED):
+        with failing_as(TOKEN_FAILED):
             token = await self._tokens.token(
                 request.TokenType, refused[0] if refused else None, urls[0] if urls else None
             )
@@ -96,7 +97,8 @@ class AgentServicer:
     ) -> aa.ExtendRuntimeMeasurementResponse:
         # Absent means the configured register, 0 is PCR 0.
         index = request.RegisterIndex if request.HasField("RegisterIndex") else None
-        with _failing_as(EXTEND_FAILED):
+        with failing_as(EXTEND_FAILED):
+            _refuse_older_events(request)
             result = await self._agent.extend(
                 request.Domain, request.Operation, request.Content, index
             )
@@ -105,7 +107,7 @@ class AgentServicer:
     async def get_tee_type(
         self, _request: aa.GetTeeTypeRequest, _context: CallContext
     ) -> aa.GetTeeTypeResponse:
-        with _failing_as(TEE_FAILED):
+        with failing_as(TEE_FAILED):
             return aa.GetTeeTypeResponse(tee=self._agent.tee_type())
 
     async def get_additional_tees(
@@ -170,11 +172,11 @@ def _failure_message(failure: HandshakeFailure) -> cguest_pb2.HandshakeFailure:
 
 
 @contextmanager
-def _failing_as(text: str) -> Iterator[None]:
+def failing_as(text: str) -> Iterator[None]:
     """Turn the errors that have a reason for people into the reference's code 13 and text."""
     try:
         yield
-    except (AgentError, TdxError, KbsError) as error:
+    except (AgentError, TdxError, KbsError, KeywrapError) as error:
         raise _status_error(Code.INTERNAL, text, error) from error
 
 
@@ -197,6 +199,17 @@ def _code_of(error: Exception) -> Code:
             return Code.UNAVAILABLE
         case _:
             return Code.INTERNAL
+
+
+def _refuse_older_events(request: aa.ExtendRuntimeMeasurementRequest) -> None:
+    """Refuse the request of v0.9, whose field 1 was a list of events.
+
+    Read as today's it has a domain and nothing else. Answered with "not enabled" its caller, who
+    knows no such answer, would believe that the events are measured.
+    """
+    if request.Domain and not request.Operation and not request.Content:
+        got = "none: this looks like Events, the request of guest-components v0.9"
+        raise MeasuredEventError("operation", "a name", got=got)
 
 
 def _seconds_left(context: CallContext) -> float | None:
