@@ -207,6 +207,11 @@ class Calls(AbstractHandler):
             self.abort()
         except H2Error:
             pass  # the client closed the stream, or the connection, while we were answering
+        except Exception as error:  # noqa: BLE001 - a fault in one call must not end the others
+            log.error(  # noqa: TRY400
+                "answering failed", error=type(error).__name__, place=_place(error.__traceback__)
+            )
+            self.abort()
 
     async def _answer(self, stream: Stream, headers: Headers, limit: asyncio.Timeout) -> None:
         def writing() -> None:

@@ -31,9 +31,11 @@ log = get_logger("grpc")
 __all__ = ["GrpcLimits", "GrpcListener", "GrpcServer", "open_grpc"]
 
 _UCRED: Final = struct.Struct("iII")  # struct ucred, unix(7): pid, uid, gid
-_PASSES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# accept(2): out of descriptors or memory, which passes; and a peer that left before it was taken.
+_OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PEER_LEFT: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
 OVERLOAD_PAUSE_S: Final = 0.1
+FAULT_PAUSE_S: Final = 1.0
 
 
 class GrpcServer:
@@ -60,7 +62,7 @@ class GrpcServer:
         """Accept on a listening stream socket and serve, until cancelled or drained.
 
         Cancellation cancels all calls, waits for them and closes the connections. ``sock`` is made
-        non-blocking and stays open. Raises ``OSError`` if accepting fails for good.
+        non-blocking and stays open; while accepting fails, it is tried again.
         """
         sock.setblocking(False)
         self._serving += 1
@@ -161,13 +163,11 @@ async def _all_quiet(connections: set[GrpcConnection]) -> None:
 
 
 async def _recover(error: OSError) -> None:
-    """Raise ``error`` unless the next connection may be accepted."""
+    """Wait until accepting may work again: nothing but the end closes a door."""
     if error.errno in _PEER_LEFT:
         return
-    if error.errno not in _PASSES:
-        raise error
     log.warning("accepting failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
-    await asyncio.sleep(OVERLOAD_PAUSE_S)
+    await asyncio.sleep(OVERLOAD_PAUSE_S if error.errno in _OVERLOADED else FAULT_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class GrpcListener:
         await self.server.drain(timeout_s)
 
     async def wait_closed(self) -> None:
-        """Return when drained. Raises ``OSError`` if accepting failed for good."""
+        """Return when drained."""
         await asyncio.shield(self.serving)
 
 
