@@ -130,7 +130,7 @@ def route(method: str, target: str, feature: Feature) -> Call | Reply:
 
     ``target`` is the raw request target, query included, in origin or absolute form.
     """
-    if len(target) > MAX_TARGET:
+    if len(target) > MAX_TARGET or not _is_utf8(target):
         return BAD_REQUEST
     path, _, query = origin_form(target).partition("?")
     if path.startswith("/cdh/"):
@@ -141,6 +141,15 @@ def route(method: str, target: str, feature: Feature) -> Call | Reply:
     if call is None:
         return NOT_FOUND
     return call if method == "GET" else METHOD_NOT_ALLOWED
+
+
+def _is_utf8(target: str) -> bool:
+    """Raw bytes that are no UTF-8 stand in a target as surrogates, which nothing can encode."""
+    try:
+        target.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def origin_form(target: str) -> str:

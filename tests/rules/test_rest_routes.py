@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rest.config import BindAddress
 from rest.errors import BackendError, RestConfigError
 from rest.routes import (
+    BAD_REQUEST,
     Event,
     EvidenceCall,
     Feature,
@@ -25,7 +26,9 @@ from rest.routes import (
 )
 
 features = st.sampled_from(list(Feature))
-starts = st.sampled_from(["", "/", "/aa/", "/aa/evidence?", "/cdh/resource/", "/info", "/cdh/"])
+starts = st.sampled_from(
+    ["", "/", "/aa/", "/aa/evidence?", "/cdh/resource/", "/info", "/cdh/", "http://x/cdh/resource/"]
+)
 
 
 @given(st.sampled_from(["GET", "POST", "HEAD", "X"]), starts, st.text(max_size=300), features)
@@ -37,6 +40,16 @@ def test_arbitrary_targets(method: str, start: str, rest: str, feature: Feature)
         assert feature.has_resource
         assert answer.uri.startswith("kbs:///")
         assert "?" not in answer.uri
+
+
+@pytest.mark.parametrize("path", ["/cdh/resource/a/b/\udcff", "/aa/evidence?runtime_data=\udcff"])
+def test_raw_bytes_that_are_no_text_are_refused(path: str) -> None:
+    assert route("GET", path, Feature.ALL) == BAD_REQUEST
+
+
+def test_other_members_of_an_event_are_ignored() -> None:
+    body = b'{"domain":"d","operation":"o","content":"c","version":1}'
+    assert parse_event(body) == Event("d", "o", "c")
 
 
 @given(st.binary(max_size=64))

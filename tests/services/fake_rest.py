@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -60,6 +61,20 @@ class FakeBackend:
     async def additional_tees(self) -> list[str]:
         self.note("additional tees")
         return []
+
+
+class HeldBackend(FakeBackend):
+    """Answers for a resource only when told to."""
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        self.size = size
+        self.waiting, self.release = asyncio.Semaphore(0), asyncio.Event()
+
+    async def get_resource(self, uri: str) -> Secret:
+        self.waiting.release()
+        await self.release.wait()
+        return Secret(b"x" * self.size)
 
 
 @asynccontextmanager

@@ -24,7 +24,7 @@ from rest.config import BindAddress, RestConfig
 from rest.errors import CallerUnknownError
 from rest.identity import Container
 from rest.peer import Guest, Identifier, PeerProcess, Unidentified
-from tests.services.fake_rest import FakeBackend
+from tests.services.fake_rest import FakeBackend, HeldBackend
 
 CURL = "curl -s -o - -w '\\n%{http_code}' --max-time 20 --unix-socket"
 RULES: list[dict[str, Any]] = [
@@ -209,6 +209,20 @@ def _bind_root(place: Path, stack: contextlib.ExitStack) -> None:
         target.mkdir(parents=True)
         assert os.system(f"mount --bind {source} {target}") == 0
         stack.callback(os.system, f"umount {target}")
+
+
+async def test_a_container_that_takes_all_its_places_takes_nobody_elses(world: World) -> None:
+    greedy, other = (world.container(marked("server")) for _ in range(2))
+    backend = HeldBackend()
+    limits = {"requests": 8, "requests_per_caller": 2}
+    async with served(world, backend, limits=limits), asyncio.TaskGroup() as tasks:
+        for _ in range(2):
+            tasks.create_task(world.ask(KEY, group=f"kubepods/{greedy}"))
+            await backend.waiting.acquire()
+        assert (await world.ask(EVIDENCE, group=f"kubepods/{greedy}"))[0] == 429
+        assert (await world.ask(EVIDENCE, group=f"kubepods/{other}"))[0] == 200
+        assert (await world.ask(TOKEN))[0] == 200
+        backend.release.set()
 
 
 async def test_over_tcp_only_what_anyone_may(world: World) -> None:

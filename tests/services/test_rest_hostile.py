@@ -15,26 +15,11 @@ from rest.app import open_rest
 from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
 from rest.counts import RestCounts
-from secrecy import Secret
-from tests.services.fake_rest import FakeBackend
+from tests.services.fake_rest import FakeBackend, HeldBackend
 
 HEAD = b"GET /cdh/resource/a/b/c HTTP/1.1\r\nHost: localhost\r\n"
 CLOSING = HEAD + b"Connection: close\r\n\r\n"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class HeldBackend(FakeBackend):
-    """Answers for a resource only when told to."""
-
-    def __init__(self, size: int = 8) -> None:
-        super().__init__()
-        self.size = size
-        self.waiting, self.release = asyncio.Semaphore(0), asyncio.Event()
-
-    async def get_resource(self, uri: str) -> Secret:
-        self.waiting.release()
-        await self.release.wait()
-        return Secret(b"x" * self.size)
 
 
 @asynccontextmanager
