@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar
 
 from google.protobuf.message import Message
 
-from ttrpc.errors import ConnectionLostError, DeadlineError, MessageTooLargeError
-from ttrpc.frames import (
-    MAX_DATA_BYTES,
-    MAX_STREAM_ID,
-    FrameDecoder,
-    FrameType,
-    OversizedFrame,
-    encode_frame,
+from ttrpc.clientstreams import (
+    ClientStreamCall,
+    DuplexCall,
+    Opening,
+    ServerStreamCall,
+    StreamScope,
 )
+from ttrpc.errors import ConnectionLostError, DeadlineError
+from ttrpc.exchange import Exchange
 from ttrpc.messages import Metadata, decode_response, encode_request, parse_message
 from ttrpc.status import Code, StatusError
 
@@ -29,9 +29,9 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 
 class Client:
-    """A connection with any number of concurrent calls. Made by :meth:`connect`."""
+    """A connection with any number of concurrent calls and streams. Made by :meth:`connect`."""
 
-    def __init__(self, exchange: _Exchange) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
 
     @classmethod
@@ -44,7 +44,7 @@ class Client:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                _, exchange = await loop.create_unix_connection(lambda: _Exchange(path), path)
+                _, exchange = await loop.create_unix_connection(lambda: Exchange(path), path)
         except TimeoutError as error:
             raise DeadlineError(path, timeout_s) from error
         except OSError as error:
@@ -90,8 +90,66 @@ class Client:
             raise
         return parse_message(response_type, payload)
 
+    def server_stream(
+        self,
+        service: str,
+        method: str,
+        request: Message,
+        response_type: type[ResponseT],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> StreamScope[ServerStreamCall[ResponseT]]:
+        """Send one message and iterate over many.
+
+        ``async with client.server_stream(...) as messages: async for message in messages: ...``.
+        ``timeout_s`` is for the whole stream. What entering and iterating raise is as for
+        :meth:`call`; what leaving does is said at :class:`ttrpc.clientstreams.StreamScope`.
+        """
+        data = encode_request(service, method, request.SerializeToString(), timeout_s, metadata)
+        opening = Opening(f"/{service}/{method}", data, False, True, timeout_s)
+        return StreamScope(
+            self._exchange,
+            opening,
+            lambda wire, stream: ServerStreamCall(wire, stream, response_type),
+        )
+
+    def client_stream(
+        self,
+        service: str,
+        method: str,
+        response_type: type[ResponseT],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> StreamScope[ClientStreamCall[Message, ResponseT]]:
+        """Send many messages and ask for one reply; for the rest see :meth:`server_stream`."""
+        data = encode_request(service, method, b"", timeout_s, metadata)
+        opening = Opening(f"/{service}/{method}", data, True, False, timeout_s)
+        return StreamScope(
+            self._exchange,
+            opening,
+            lambda wire, stream: ClientStreamCall(wire, stream, response_type),
+        )
+
+    def duplex(
+        self,
+        service: str,
+        method: str,
+        response_type: type[ResponseT],
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> StreamScope[DuplexCall[Message, ResponseT]]:
+        """Send many messages and iterate over many; for the rest see :meth:`server_stream`."""
+        data = encode_request(service, method, b"", timeout_s, metadata)
+        opening = Opening(f"/{service}/{method}", data, True, True, timeout_s)
+        return StreamScope(
+            self._exchange, opening, lambda wire, stream: DuplexCall(wire, stream, response_type)
+        )
+
     async def aclose(self) -> None:
-        """Close the connection. Calls in flight fail with :class:`ConnectionLostError`."""
+        """Close the connection. Calls and streams fail with :class:`ConnectionLostError`."""
         await self._exchange.close()
 
     async def __aenter__(self) -> Self:
@@ -104,92 +162,3 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-class _Exchange(asyncio.Protocol):
-    """Request data out, the reply of the same stream id back."""
-
-    def __init__(self, address: str) -> None:
-        loop = asyncio.get_running_loop()
-        self.lost_reason: str | None = None
-        self._address = address
-        self._loop = loop
-        self._decoder = FrameDecoder()
-        self._next_id = 1
-        self._pending: dict[int, asyncio.Future[bytes]] = {}
-        self._transport: asyncio.Transport | None = None
-        self._gone: asyncio.Future[None] = loop.create_future()
-        self._may_write = asyncio.Event()
-        self._may_write.set()
-
-    async def reply_to(self, data: bytes) -> bytes:
-        """Send one request and return the data of its Response frame."""
-        while not self._may_write.is_set():
-            await self._may_write.wait()
-        if self._transport is None or self.lost_reason is not None:
-            raise ConnectionLostError(self._address, self.lost_reason or "not connected")
-        stream_id = self._take_id()
-        frame = encode_frame(stream_id, FrameType.REQUEST, data)
-        future: asyncio.Future[bytes] = self._loop.create_future()
-        self._pending[stream_id] = future
-        try:
-            self._transport.write(frame)
-            return await future
-        finally:
-            self._pending.pop(stream_id, None)
-            if future.done() and not future.cancelled():
-                # A caller cancelled in the same moment does not look at it; that is no fault.
-                future.exception()
-
-    async def close(self) -> None:
-        self._lose("closed by this side")
-        if self._transport is not None:
-            self._transport.abort()
-            # Shielded, as several may wait and one cancelled waiter must not take it from all.
-            await asyncio.shield(self._gone)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._decoder.feed(data)
-        while (frame := self._decoder.next_frame()) is not None:
-            # Nobody waits for the reply to a call that was given up: it is dropped.
-            future = self._pending.get(frame.stream_id)
-            if future is None or future.done():
-                continue
-            if isinstance(frame, OversizedFrame):
-                future.set_exception(MessageTooLargeError(frame.length, MAX_DATA_BYTES))
-            elif frame.type == FrameType.RESPONSE:
-                future.set_result(frame.data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lose("ended by the server" if exc is None else type(exc).__name__)
-        if not self._gone.done():
-            self._gone.set_result(None)
-
-    def pause_writing(self) -> None:
-        self._may_write.clear()
-
-    def resume_writing(self) -> None:
-        self._may_write.set()
-
-    def _take_id(self) -> int:
-        """Return the next odd id. After the last one numbering starts over, past those in use."""
-        while self._next_id in self._pending:
-            self._advance_id()
-        stream_id = self._next_id
-        self._advance_id()
-        return stream_id
-
-    def _advance_id(self) -> None:
-        self._next_id = self._next_id + 2 if self._next_id < MAX_STREAM_ID else 1
-
-    def _lose(self, reason: str) -> None:
-        if self.lost_reason is not None:
-            return
-        self.lost_reason = reason
-        self._may_write.set()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(ConnectionLostError(self._address, reason))

@@ -10,29 +10,28 @@ import asyncio
 from typing import Final, cast
 
 from secrecy.journal import get_logger
-from ttrpc.dispatch import Dispatcher, PeerCredentials
+from ttrpc.dispatch import Dispatcher, StreamMethod
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError
 from ttrpc.frames import (
     MAX_DATA_BYTES,
+    REMOTE_CLOSED,
     Frame,
     FrameDecoder,
-    FrameFlags,
     FrameType,
     OversizedFrame,
     encode_frame,
 )
 from ttrpc.limits import Limits
 from ttrpc.messages import Request, decode_request, encode_failure
-from ttrpc.status import Code
+from ttrpc.methods import PeerCredentials
+from ttrpc.serverstreams import ServerStreams, close_with_body
+from ttrpc.status import Code, StatusError
 
 log = get_logger("ttrpc")
 
 # A piece can hold thousands of tiny frames; after so many the other connections get their turn.
 FRAMES_PER_TURN: Final = 64
 WRITE_BUFFER_BYTES: Final = 1024 * 1024  # replies buffered here before handlers have to wait
-# Plain numbers, because arithmetic on IntFlag is slow.
-REMOTE_CLOSED: Final = int(FrameFlags.REMOTE_CLOSED)
-STREAM_OPENING: Final = int(FrameFlags.REMOTE_OPEN | FrameFlags.NO_DATA)
 
 
 class Connection(asyncio.Protocol):
@@ -52,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._decoder = FrameDecoder()
         self._calls: set[asyncio.Task[None]] = set()
+        self._streams = ServerStreams(dispatcher, peer, self)
         self._request_bytes = 0
         self._group: asyncio.TaskGroup | None = None
         self._transport: asyncio.Transport | None = None
@@ -59,7 +59,8 @@ class Connection(asyncio.Protocol):
         self._lost: asyncio.Future[None] = loop.create_future()
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._stalled: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None  # runs while the peer takes nothing
+        self._crowded: asyncio.TimerHandle | None = None  # runs while streams leave no room
         self._backlog = False  # frames may be waiting in the decoder
         self._next_turn: asyncio.Handle | None = None
         self._reading = True
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
                     self.end()
                 for call in self._calls:
                     call.cancel()
+                self._streams.cancel()
             await self._flush_and_close()
         finally:
             self.abort()
@@ -99,8 +101,9 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, without sending what is buffered. Idempotent."""
         self.end()
-        if self._stalled is not None:
-            self._stalled.cancel()
+        for timer in (self._stalled, self._crowded):
+            if timer is not None:
+                timer.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -156,7 +159,11 @@ class Connection(asyncio.Protocol):
                 return
             if self._is_full():
                 self._set_backlog(True)
+                self._watch_crowd()
                 return
+            if self._crowded is not None:
+                self._crowded.cancel()
+                self._crowded = None
             frame = self._decoder.next_frame()
             if frame is None:
                 self._set_backlog(False)
@@ -187,12 +194,29 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
+    def _watch_crowd(self) -> None:
+        """Give slow streams a limited time when it is their messages that leave no room."""
+        spent = self._request_bytes >= self._limits.request_bytes_per_connection
+        if spent and self._crowded is None and self._streams.fullest() is not None:
+            self._crowded = self._loop.call_later(self._limits.crowded_s, self._make_room)
+
+    def _make_room(self) -> None:
+        self._crowded = None
+        stream_id = self._streams.fullest()
+        if stream_id is not None and not self._ended.done():
+            log.warning("stream ended, its messages were not taken", stream=stream_id)
+            text = f"Stream id {stream_id}: too much data that was not taken"
+            self._refuse(stream_id, Code.RESOURCE_EXHAUSTED, text)
+
     def _take(self, frame: Frame | OversizedFrame) -> None:
         if isinstance(frame, OversizedFrame):
             text = str(MessageTooLargeError(frame.length, MAX_DATA_BYTES))
             self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
         elif frame.stream_id % 2 == 0:
             self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, "stream id must be odd")
+        elif frame.type == FrameType.REQUEST and frame.stream_id in self._streams:
+            text = "StreamID cannot be re-used while it is open"
+            self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
         elif frame.type == FrameType.REQUEST:
             self._take_request(frame)
         elif frame.type == FrameType.DATA:
@@ -201,9 +225,6 @@ class Connection(asyncio.Protocol):
             log.debug("frame ignored", type=frame.type)
 
     def _take_request(self, frame: Frame) -> None:
-        if frame.flags & STREAM_OPENING:
-            self._refuse(frame.stream_id, Code.UNIMPLEMENTED, "streaming is not supported")
-            return
         try:
             request = decode_request(frame.data)
         except MessageDecodeError as error:
@@ -212,26 +233,40 @@ class Connection(asyncio.Protocol):
         if self._draining or self._group is None:
             self._refuse(frame.stream_id, Code.UNAVAILABLE, "the server is stopping")
             return
+        method = self._dispatcher.streaming(request)
+        if method is not None:
+            self._open_stream(self._group, frame, request, method)
+            return
         size = len(frame.data)
         self._request_bytes += size
         self._calls.add(self._group.create_task(self._call(frame.stream_id, request, size)))
 
+    def _open_stream(
+        self, group: asyncio.TaskGroup, frame: Frame, request: Request, method: StreamMethod
+    ) -> None:
+        if len(self._streams) >= self._limits.streams_per_connection:
+            # Not by reading no further, as that would keep their own data from the open ones.
+            self._refuse(frame.stream_id, Code.RESOURCE_EXHAUSTED, "too many open streams")
+            return
+        self._request_bytes += self._streams.open(group, frame, request, method)
+
     def _take_data(self, frame: Frame) -> None:
-        """Without streaming no stream is ever active."""
-        if frame.flags & REMOTE_CLOSED and frame.data:
-            problem = "data close message connot include data"  # codespell:ignore - theirs, exactly
-            text = f"Stream id {frame.stream_id}: {problem}"
-        else:
-            text = "Stream is no longer active"
-        self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
+        if frame.stream_id not in self._streams:
+            closing = frame.flags & REMOTE_CLOSED and frame.data
+            text = close_with_body(frame.stream_id) if closing else "Stream is no longer active"
+            self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
+            return
+        try:
+            self._request_bytes += self._streams.data(frame)
+        except StatusError as error:
+            self._refuse(frame.stream_id, error.code, error.message)
 
     # Calls and frames out.
 
     async def _call(self, stream_id: int, request: Request, size: int) -> None:
         try:
             reply = await self._dispatcher.answer(request, self._peer)
-            while not self._may_write.is_set():
-                await self._may_write.wait()
+            await self.writable()
             self._send(stream_id, reply)
         except asyncio.CancelledError:
             # The peer may still be there: a handler let through the cancellation of something it
@@ -245,16 +280,40 @@ class Connection(asyncio.Protocol):
             self._end_if_drained()
 
     def _refuse(self, stream_id: int, code: Code, text: str) -> None:
-        self._send(stream_id, encode_failure(code, text))
+        """Answer a frame with a failure. For a peer that ends the stream, so it does for us."""
+        if stream_id in self._streams:
+            self._streams.end(stream_id, code, text)
+        else:
+            self._send(stream_id, encode_failure(code, text))
 
     def _send(self, stream_id: int, data: bytes) -> None:
+        self.write(encode_frame(stream_id, FrameType.RESPONSE, data))
+
+    # What streams need; see ttrpc.serverstreams.Line.
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame, unless the connection is closing."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(stream_id, FrameType.RESPONSE, data))
+            self._transport.write(frame)
+
+    async def writable(self) -> None:
+        """Return once the peer has taken enough of what was sent before."""
+        while not self._may_write.is_set():
+            await self._may_write.wait()
+
+    def taken(self, size: int) -> None:
+        """Make room for what waits of the peer."""
+        self._request_bytes -= size
+        self._go_on()
+
+    def over(self) -> None:
+        """Look whether the last stream is over."""
+        self._end_if_drained()
 
     # Ends.
 
     def _end_if_drained(self) -> None:
-        if self._draining and not self._calls and not self._backlog:
+        if self._draining and not self._calls and not self._streams and not self._backlog:
             self.end()
 
     def _give_up(self) -> None:

@@ -8,18 +8,18 @@ reference services are Rust.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from secrecy.journal import get_logger
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError, ServiceTableError
 from ttrpc.frames import MAX_DATA_BYTES
+from ttrpc.inbox import Inbox
 from ttrpc.messages import (
-    Metadata,
     Request,
     encode_failure,
     encode_success,
@@ -27,71 +27,25 @@ from ttrpc.messages import (
     parse_message,
     timeout_of,
 )
+from ttrpc.methods import CallContext, Method, PeerCredentials, ServiceTable
 from ttrpc.status import Code, StatusError
+from ttrpc.streams import (
+    ClientStreamMethod,
+    DuplexMethod,
+    Outlet,
+    Receiver,
+    Sender,
+    ServerStreamMethod,
+)
 
 log = get_logger("ttrpc")
 
 MAX_ECHO: Final = 200  # characters of a peer's service or method name that go back in a text
 
-
-@dataclass(frozen=True, slots=True)
-class PeerCredentials:
-    """Who connected, as the kernel recorded it at connect time (SO_PEERCRED, unix(7))."""
-
-    pid: int
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True, slots=True)
-class CallContext:
-    """What a handler may know of the call beside its request.
-
-    ``deadline`` is on the clock of ``loop.time()``, seconds; ``None`` if the caller set no limit.
-    The dispatcher enforces it, so a handler reads it only to plan. ``metadata`` holds the keys as
-    received. ``peer`` is ``None`` on anything but a unix socket.
-    """
-
-    deadline: float | None
-    metadata: Metadata
-    peer: PeerCredentials | None
-
-
-RequestT = TypeVar("RequestT", bound=Message)
-ResponseT = TypeVar("ResponseT", bound=Message)
-
-
-@dataclass(frozen=True, slots=True)
-class Method(Generic[RequestT, ResponseT]):
-    """One unary method. The handler answers with a message or raises :class:`StatusError`."""
-
-    request_type: type[RequestT]
-    response_type: type[ResponseT]
-    handler: Callable[[RequestT, CallContext], Awaitable[ResponseT]]
-
-
-AnyMethod: TypeAlias = Method[Any, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceTable:
-    """The methods served under one full service name, for example ``api.GetResourceService``."""
-
-    name: str
-    methods: Mapping[str, AnyMethod]
-
-
-def unsupported(path: str) -> Callable[[Message, CallContext], Awaitable[NoReturn]]:
-    """Return a handler for a method that is in the interface and not served.
-
-    ``path`` is ``/package.Service/Method``. The answer is NOT_FOUND, as from the stubs that the
-    Rust code generator writes; a method outside the interface gets UNIMPLEMENTED instead.
-    """
-
-    async def refuse(_request: Message, _context: CallContext) -> NoReturn:
-        raise StatusError(Code.NOT_FOUND, f"{path} is not supported")
-
-    return refuse
+T = TypeVar("T")
+StreamMethod: TypeAlias = (
+    ClientStreamMethod[Any, Any] | ServerStreamMethod[Any, Any] | DuplexMethod[Any, Any]
+)
 
 
 class Dispatcher:
@@ -99,14 +53,29 @@ class Dispatcher:
 
     def __init__(self, services: Sequence[ServiceTable]) -> None:
         """Raises :class:`ServiceTableError` if two tables have the same name."""
-        self._services: dict[str, Mapping[str, AnyMethod]] = {}
+        self._services: dict[str, dict[str, Method[Any, Any]]] = {}
+        self._streams: dict[tuple[str, str], StreamMethod] = {}
         for table in services:
             if table.name in self._services:
                 raise ServiceTableError(table.name)
-            self._services[table.name] = table.methods
+            unary = self._services[table.name] = {}
+            for name, method in table.methods.items():
+                if isinstance(method, Method):
+                    unary[name] = method
+                elif isinstance(method, ClientStreamMethod | ServerStreamMethod | DuplexMethod):
+                    self._streams[table.name, name] = method
+
+    def streaming(self, request: Request) -> StreamMethod | None:
+        """Return the method that ``request`` names if it is served and streams.
+
+        As in both references it is the method that decides, not the flags of the frame.
+        """
+        if not self._streams:
+            return None
+        return self._streams.get((request.service, request.method))
 
     async def answer(self, request: Request, peer: PeerCredentials | None) -> bytes:
-        """Return the data of the Response frame for ``request``, never more than 4 MiB.
+        """Return the data of the Response frame for a unary ``request``, never more than 4 MiB.
 
         The deadline runs from this call. Raises nothing but what is not an ``Exception``:
         cancellation passes through and leaves the caller to decide whether anybody still listens.
@@ -115,25 +84,31 @@ class Dispatcher:
             method = self._find(request)
             log.debug("call", service=request.service, method=request.method)
             message = _parse_payload(method, request)
-            reply = encode_success((await _run(method, message, request, peer)).SerializeToString())
-            if len(reply) <= MAX_DATA_BYTES:
-                return reply
-            log.warning("reply too large", method=_path(request), length=len(reply))
-            text = str(MessageTooLargeError(len(reply), MAX_DATA_BYTES))
-            return encode_failure(Code.INVALID_ARGUMENT, text)
-        except StatusError as error:
-            return encode_failure(error.code, error.message, refused=error.refused)
+            return _success(request, await _run(method, message, request, peer))
         except Exception as error:  # noqa: BLE001 - the one boundary where any failure is an answer
-            # By type and place only: the arguments may hold what the handler was working on.
-            log.error(  # noqa: TRY400
-                "handler failed",
-                method=_path(request),
-                error=type(error).__name__,
-                place=_place(error.__traceback__),
-            )
-            return encode_failure(Code.UNKNOWN, f"{_path(request)} failed unexpectedly")
+            return _failure(request, error)
 
-    def _find(self, request: Request) -> AnyMethod:
+    async def stream(
+        self,
+        method: StreamMethod,
+        request: Request,
+        inbox: Inbox,
+        outlet: Outlet,
+        peer: PeerCredentials | None,
+    ) -> bytes | None:
+        """Run a streaming handler to its end; what it sends has gone to ``outlet`` by then.
+
+        Return the data of the Response frame that ends the stream, ``None`` if it ends by a Data
+        frame. Deadline and exceptions as for :meth:`answer`.
+        """
+        log.debug("stream", service=request.service, method=request.method)
+        try:
+            reply = await _in_time(request, peer, _Streaming(method, inbox, outlet).run)
+            return None if reply is None else _success(request, reply)
+        except Exception as error:  # noqa: BLE001 - as for unary calls
+            return _failure(request, error)
+
+    def _find(self, request: Request) -> Method[Any, Any]:
         methods = self._services.get(request.service)
         if methods is None:
             service = request.service[:MAX_ECHO]
@@ -144,7 +119,29 @@ class Dispatcher:
         return method
 
 
-def _parse_payload(method: AnyMethod, request: Request) -> Message:
+def _success(request: Request, message: Message) -> bytes:
+    reply = encode_success(message.SerializeToString())
+    if len(reply) <= MAX_DATA_BYTES:
+        return reply
+    log.warning("reply too large", method=_path(request), length=len(reply))
+    text = str(MessageTooLargeError(len(reply), MAX_DATA_BYTES))
+    return encode_failure(Code.INVALID_ARGUMENT, text)
+
+
+def _failure(request: Request, error: Exception) -> bytes:
+    if isinstance(error, StatusError):
+        return encode_failure(error.code, error.message, refused=error.refused)
+    # By type and place only: the arguments may hold what the handler was working on.
+    log.error(
+        "handler failed",
+        method=_path(request),
+        error=type(error).__name__,
+        place=_place(error.__traceback__),
+    )
+    return encode_failure(Code.UNKNOWN, f"{_path(request)} failed unexpectedly")
+
+
+def _parse_payload(method: Method[Any, Any], request: Request) -> Message:
     try:
         message: Message = parse_message(method.request_type, request.payload)
     except MessageDecodeError as error:
@@ -153,17 +150,30 @@ def _parse_payload(method: AnyMethod, request: Request) -> Message:
 
 
 async def _run(
-    method: AnyMethod, message: Message, request: Request, peer: PeerCredentials | None
+    method: Method[Any, Any], message: Message, request: Request, peer: PeerCredentials | None
 ) -> Message:
+    if request.timeout_nano <= 0:  # without the detour, as nearly all calls are without a limit
+        context = CallContext(None, metadata_of(request), peer)
+        return _typed(await method.handler(message, context), method.response_type)
+
+    async def handle(context: CallContext) -> Message:
+        return _typed(await method.handler(message, context), method.response_type)
+
+    return await _in_time(request, peer, handle)
+
+
+async def _in_time(
+    request: Request, peer: PeerCredentials | None, handle: Callable[[CallContext], Awaitable[T]]
+) -> T:
     timeout_s = timeout_of(request)
     metadata = metadata_of(request)
     if timeout_s is None:
-        return await _typed(method, message, CallContext(None, metadata, peer))
+        return await handle(CallContext(None, metadata, peer))
     deadline = asyncio.get_running_loop().time() + timeout_s
     limit = asyncio.timeout_at(deadline)
     try:
         async with limit:
-            return await _typed(method, message, CallContext(deadline, metadata, peer))
+            return await handle(CallContext(deadline, metadata, peer))
     except Exception as error:
         # A handler may have turned the expiry into an error of its own, or have met a TimeoutError
         # that is none of ours.
@@ -172,11 +182,34 @@ async def _run(
         raise
 
 
-async def _typed(method: AnyMethod, message: Message, context: CallContext) -> Message:
-    reply: Message = await method.handler(message, context)
-    if type(reply) is not method.response_type:
+def _typed(reply: object, expected: type[Message]) -> Message:
+    if type(reply) is not expected:
         raise TypeError(type(reply).__name__)
     return reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Streaming:
+    """A streaming method with the two sides of its stream."""
+
+    method: StreamMethod
+    inbox: Inbox
+    outlet: Outlet
+
+    async def run(self, context: CallContext) -> Message | None:
+        """Return the reply of a client-streaming method, ``None`` for the other kinds."""
+        method = self.method
+        receiver: Receiver[Any] = Receiver(self.inbox, method.request_type)
+        if isinstance(method, ClientStreamMethod):
+            return _typed(await method.handler(receiver, context), method.response_type)
+        sender: Sender[Any] = Sender(self.outlet, method.response_type)
+        if isinstance(method, DuplexMethod):
+            await method.handler(receiver, sender, context)
+            return None
+        async for message in receiver:
+            await method.handler(message, sender, context)
+            return None
+        raise StatusError(Code.INVALID_ARGUMENT, "the stream ended before its request")
 
 
 def _path(request: Request) -> str:

@@ -8,6 +8,9 @@
     ├── ConnectionLostError    the server cannot be reached or has gone; calls in flight are lost
     ├── MessageTooLargeError   a message beyond 4 MiB, ours before sending or theirs
     ├── MessageDecodeError     bytes of the peer that are not the message they should be
+    ├── UnexpectedFrameError   the server sent a frame that the kind of stream does not have
+    ├── StreamBacklogError     untaken messages of the server stood in the way of other calls
+    ├── StreamClosedError      misuse by us: sending on a stream that is over
     └── ServiceTableError      misuse by us: tables that contradict each other
 """
 
@@ -63,3 +66,31 @@ class ServiceTableError(TtrpcError):
     def __init__(self, service: str) -> None:
         self.service = service
         super().__init__(f"service {service} is in two tables of one server")
+
+
+class StreamClosedError(TtrpcError):
+    """Misuse by us: a message for a stream that this side or the server has ended."""
+
+    def __init__(self, path: str, by: str) -> None:
+        self.path = path
+        self.by = by
+        super().__init__(f"sending on {path}: the stream was ended by {by}")
+
+
+class UnexpectedFrameError(TtrpcError):
+    """The server sent a frame that this kind of stream does not have."""
+
+    def __init__(self, path: str, got: str, expected: str) -> None:
+        self.path = path
+        self.got = got
+        self.expected = expected
+        super().__init__(f"calling {path}: the server sent {got}, expected {expected}")
+
+
+class StreamBacklogError(TtrpcError):
+    """Messages of the server were not taken and held up every other call of the connection."""
+
+    def __init__(self, path: str, held: int) -> None:
+        self.path = path
+        self.held = held
+        super().__init__(f"calling {path}: given up with {held} bytes that nobody took")

@@ -36,6 +36,13 @@ class FrameFlags(IntFlag):
     NO_DATA = 4  # the frame carries no message
 
 
+# The same as plain numbers, because arithmetic on IntFlag is slow.
+REMOTE_CLOSED: Final = int(FrameFlags.REMOTE_CLOSED)
+REMOTE_OPEN: Final = int(FrameFlags.REMOTE_OPEN)
+NO_DATA: Final = int(FrameFlags.NO_DATA)
+STREAM_END: Final = REMOTE_CLOSED | NO_DATA  # of a Data frame that ends one direction
+
+
 @dataclass(slots=True)
 class Frame:
     """One frame as received. ``type`` and ``flags`` are raw: a peer may send numbers unknown here.
@@ -58,14 +65,14 @@ class OversizedFrame:
     length: int
 
 
-def encode_frame(stream_id: int, frame_type: FrameType, data: bytes) -> bytes:
-    """Return header and data as one piece, flags 0.
+def encode_frame(stream_id: int, frame_type: FrameType, data: bytes, flags: int = 0) -> bytes:
+    """Return header and data as one piece.
 
     Raises :class:`MessageTooLargeError` if ``data`` is longer than a frame may carry.
     """
     if len(data) > MAX_DATA_BYTES:
         raise MessageTooLargeError(len(data), MAX_DATA_BYTES)
-    return _HEADER.pack(len(data), stream_id, frame_type, 0) + data
+    return _HEADER.pack(len(data), stream_id, frame_type, flags) + data
 
 
 class FrameDecoder:

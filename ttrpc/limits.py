@@ -15,9 +15,14 @@ class Limits:
     # At this many the connection is not read any further, so the peer's own writes block. The
     # references have no limit; a PullImage calls back into the same service, so it must not be 1.
     calls_per_connection: int = 1024
-    # Data of requests in flight. Without it, full-sized requests could hold
-    # calls_per_connection x 4 MiB.
+    # More open streams than this are refused, as each is a handler that may wait for ever.
+    streams_per_connection: int = 256
+    # Data of requests in flight and of messages that no handler has taken. Without it, full-sized
+    # requests could hold calls_per_connection x 4 MiB.
     request_bytes_per_connection: int = 16 * 1024 * 1024
+    # When untaken messages leave a connection no room for so long, the stream that holds most of
+    # them is ended, so that one slow handler cannot hold up the other calls for ever, seconds.
+    crowded_s: float = 2.0
     # A peer that has replies waiting and takes none of them for so long is disconnected, seconds.
     stalled_write_s: float = 60.0
     # How long replies may take to leave a connection that is being closed in order, seconds.

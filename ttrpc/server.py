@@ -16,8 +16,9 @@ from typing import Final
 
 from secrecy.journal import get_logger
 from ttrpc.connection import Connection
-from ttrpc.dispatch import Dispatcher, PeerCredentials, ServiceTable
+from ttrpc.dispatch import Dispatcher
 from ttrpc.limits import Limits
+from ttrpc.methods import PeerCredentials, ServiceTable
 
 log = get_logger("ttrpc")
 
