@@ -9,7 +9,7 @@ AS_ROOT := $(shell test "$$(id -u)" = 0 || echo unshare --user --map-root-user -
 help:
 	@echo "make demo   the main job on a local mock TEE, told as a story (under 30 s)"
 	@echo "make test   format, lint, types, spelling, layering and every test"
-	@echo "make fuzz   damage recorded quotes and logs for ten minutes (FUZZ='--seconds N --seed N')"
+	@echo "make fuzz   ten minutes on recorded quotes, ten on every door (FUZZ='--seconds N --seed N')"
 	@echo "make bench  measure; prints the figures of docs/performance.md"
 	@echo "make lock   resolve requirements/*.txt again"
 	@echo "make protos generate protos/*_pb2.py from the .proto files"
@@ -25,6 +25,7 @@ test: setup
 
 fuzz: setup
 	@$(PY) -m tests.fuzz $(FUZZ)
+	@$(PY) -m tests.fuzz.guided $(FUZZ)
 
 bench: setup
 	@$(AS_ROOT) $(PY) -m bench
