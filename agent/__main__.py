@@ -11,7 +11,7 @@ from agent.config import DEFAULT_SOCKET, AgentConfig
 from agent.initdata import read_initdata
 from agent.serving import serve
 from agent.settings import initdata_beside, load
-from lifecycle import Shutdown, UnixAddress
+from lifecycle import Shutdown
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
 from lifecycle.program import program_parser, run_program, spellings
@@ -81,8 +81,7 @@ class _Start:
         return settings
 
     async def serve(self, config: AgentConfig, shutdown: Shutdown) -> None:
-        address = UnixAddress.parse(config.socket)
-        await serve(config, address, self._initdata, shutdown)
+        await serve(config, self._initdata, shutdown)
 
     def _flags(self) -> Iterator[Given]:
         for flag, key in SOCKETS.items():

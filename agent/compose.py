@@ -28,6 +28,7 @@ from agent.tokens import TokenIssuer
 from kbs import AttestationServiceClient, InitData, SessionKeeper
 from protos.tables import attestation_agent_table, attestation_status_table
 from secrecy.journal import get_logger
+from serving.doors import Door, parse_door
 from tdx import QuoteReader, TdxError
 from tdx.initdata import Initdata
 from tdx.report_registers import EXTEND_HINT
@@ -38,15 +39,16 @@ log = get_logger("agent")
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """An agent with its session and service tables.
+    """An agent with its sessions, its service tables and the doors that they belong behind.
 
-    :meth:`background` runs until cancelled; start it in the task group that serves ``tables``.
+    :meth:`background` runs until cancelled; start it in the task group that serves the doors.
     """
 
     agent: AttestationAgent
     kbs_sessions: KbsSessions
     tokens: TokenIssuer
     tables: list[ServiceTable]
+    doors: tuple[Door, ...]
 
     @property
     def sessions(self) -> SessionKeeper:
@@ -90,7 +92,9 @@ async def open_agent(
         )
         service = await _service_tokens(config, agent, stack)
         tokens = TokenIssuer(sessions.primary, sessions.by_url, service)
-        yield RunningAgent(agent, sessions, tokens, _tables(config, agent, sessions, tokens))
+        tables = _tables(config, agent, sessions, tokens)
+        doors = (Door(parse_door(config.socket), tables),)
+        yield RunningAgent(agent, sessions, tokens, tables, doors)
 
 
 def _find_tee(settings: TeeConfig) -> TeeInterfaces | None:

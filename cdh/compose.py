@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from cdh.brokers import Broker, open_brokers, same_process
 from cdh.config import CdhConfig
+from cdh.credentials import CredentialFiles
 from cdh.hook_reports import HookReports, hook_reports_table
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.child import COMMAND
@@ -24,16 +26,31 @@ from secrecy.journal import get_logger
 from ttrpc import ServiceTable
 
 log = get_logger("cdh")
+Work = Callable[[], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningHub:
-    """A composed hub. ``background`` owns the mounts: run it in a task, cancel it to stop."""
+    """A composed hub. ``background`` goes beside it: run it in a task, cancel it to stop."""
 
     hub: ConfidentialDataHub
     tables: list[ServiceTable]
-    background: Callable[[], Coroutine[None, None, None]]
+    background: Work
+    mounts: MountSupervisor
     brokers: tuple[Broker, ...] = ()
+
+
+@asynccontextmanager
+async def open_mounts(config: CdhConfig) -> AsyncIterator[MountSupervisor]:
+    """Be ready to mount; at the end remove every mount. Somebody has to ``run`` it meanwhile.
+
+    On its own, because mounts outlive a hub that is opened again.
+    """
+    mounts = MountSupervisor(command=(*COMMAND, "--log-level", config.mounts.log_level))
+    try:
+        yield mounts
+    finally:
+        await mounts.close()
 
 
 @asynccontextmanager
@@ -41,12 +58,15 @@ async def open_hub(
     config: CdhConfig,
     sessions: SessionSource | None = None,
     sessions_by_url: Mapping[str, SessionSource] | None = None,
+    *,
+    mounts: MountSupervisor | None = None,
 ) -> AsyncIterator[RunningHub]:
-    """Compose a hub; at the end remove its mounts and close its connections.
+    """Compose a hub; at the end close its connections.
 
     ``sessions`` is the agent in the same process, ``sessions_by_url`` the same for each of its key
-    brokers; without them the agent's socket is asked. Nothing
-    here talks to the agent or the key broker: that happens with the first request. Raises
+    brokers; without them the agent's socket is asked. Without ``mounts`` the hub has its own,
+    removed at the end. Nothing here talks to the agent or the key broker: that happens with the
+    first request, and in the background for credentials that are wanted as files. Raises
     :class:`~cdh.errors.CdhError`, ``kbs.KbsError`` or :class:`~lifecycle.LifecycleError` for a
     configuration that cannot work.
     """
@@ -67,8 +87,10 @@ async def open_hub(
             if config.skip_sealed_secret_verification
             else SignatureVerifier(SigningKeys(resources))
         )
-        mounts = MountSupervisor(command=(*COMMAND, "--log-level", config.mounts.log_level))
-        stack.push_async_callback(mounts.close)
+        works: list[Work] = [CredentialFiles(config.credentials, resources).run]
+        if mounts is None:
+            mounts = await stack.enter_async_context(open_mounts(config))
+            works.append(mounts.run)
         hub = ConfidentialDataHub(
             resources,
             Unsealer(resources, verifier),
@@ -78,4 +100,10 @@ async def open_hub(
         reports = HookReports()
         status = HubStatusServicer(config.kbc, opened.brokers, reports)
         tables = [*hub_tables(hub), hub_status_table(status), hook_reports_table(reports)]
-        yield RunningHub(hub, tables, mounts.run, opened.brokers)
+        yield RunningHub(hub, tables, partial(_all, works), mounts, opened.brokers)
+
+
+async def _all(works: Sequence[Work]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work())

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final, cast
 
 from cguestd.compose import serve
-from cguestd.config import ALL_SERVICES, Service
+from cguestd.config import ALL_SERVICES, CguestdConfig, Service
 from cguestd.settings import load
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
 from lifecycle.program import program_parser, run_program, spellings
+from lifecycle.sources import Settings
+from secrecy.journal import configure_logging
 
 NAME: Final = "cguestd"
 
@@ -53,12 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Return 0 after an orderly end, 1 when it could not start or failed, 2 on wrong usage."""
     environ = take_environment(argv)
     options = build_parser().parse_args(argv)
+
+    def read() -> Settings[CguestdConfig]:
+        return load(options.config, environ, KernelCommandLine.read())
+
+    def read_again() -> CguestdConfig:
+        config = read().value
+        configure_logging(options.log_level or config.log.journal_level)
+        return config
+
     return run_program(
         NAME,
         options,
-        lambda: load(options.config, environ, KernelCommandLine.read()),
+        read,
         lambda config: config.log.journal_level,
-        lambda config, shutdown: serve(config, options.services, shutdown),
+        lambda config, shutdown: serve(config, options.services, shutdown, read_again),
     )
 
 

@@ -1,22 +1,27 @@
 """The composition root: which services run, in which order they open, drain and close.
 
 Inside one process the hub takes its session from the agent, and REST takes its answers from both,
-by function calls through the same ports that are served over sockets otherwise.
+by function calls through the same ports that are served over sockets otherwise; each call goes to
+the instance that runs now, so that a part can be opened again while the others go on.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from agent.compose import RunningAgent, open_agent
-from cdh.compose import RunningHub, open_hub
+from agent.compose import RunningAgent
+from agent.serving import agent_doors, agent_part, agent_probe
+from cdh.compose import RunningHub
+from cdh.mounts.supervisor import MountSupervisor
+from cdh.serving import hub_door, hub_part, hub_probe, mounts_part
 from cguestd.config import CguestdConfig, Service
-from cguestd.local_backends import LocalAttestation, LocalResources
-from lifecycle import Readiness, Shutdown, UnixAddress, listen_unix
+from cguestd.present_backends import PresentAttestation, PresentResources
+from cguestd.reloading import Reloader
+from cguestd.sessions import PresentSessions, sessions_by_url
+from lifecycle import PassedSockets, Readiness, Shutdown, UnixAddress
 from rest.backends import (
     AttestationBackend,
     Backends,
@@ -25,8 +30,13 @@ from rest.backends import (
     TtrpcResources,
 )
 from rest.config import RestConfig
+from rest.counts import RestCounts
+from rest.serving import open_rest_doors
 from secrecy.journal import get_logger
-from ttrpc import Server, ServiceTable
+from serving.doors import Door
+from serving.opening import listen, open_doors
+from serving.supervisor import Part, Supervised, Supervisor
+from serving.watchdog import Probe, serve_until
 
 log = get_logger("cguestd")
 DRAIN_SECONDS: Final = 10.0  # for calls in flight; systemd and kata-agent wait longer
@@ -34,12 +44,31 @@ DRAIN_SECONDS: Final = 10.0  # for calls in flight; systemd and kata-agent wait 
 
 @dataclass(slots=True)
 class Parts:
-    """What was opened. Servers are drained and background work is cancelled in this order."""
+    """What runs under supervision. ``agent`` and ``hub`` are the instances of now."""
 
-    agent: RunningAgent | None = None
-    hub: RunningHub | None = None
-    servers: list[Server] = field(default_factory=list)
-    background: list[Callable[[], Coroutine[None, None, None]]] = field(default_factory=list)
+    supervisor: Supervisor
+    agents: Supervised[RunningAgent] | None = None
+    mounts: Supervised[MountSupervisor] | None = None
+    hubs: Supervised[RunningHub] | None = None
+    rest_counts: RestCounts | None = None
+
+    @property
+    def agent(self) -> RunningAgent | None:
+        return None if self.agents is None else self.agents.present.value
+
+    @property
+    def hub(self) -> RunningHub | None:
+        return None if self.hubs is None else self.hubs.present.value
+
+    def hub_part(self, config: CguestdConfig) -> Part[RunningHub] | None:
+        """Return the hub over what runs here; ``None`` where none does."""
+        if self.mounts is None:
+            return None
+        if self.agents is None:
+            return hub_part(config.cdh, self.mounts.present)
+        agent = self.agents.present
+        sessions = PresentSessions(agent)
+        return hub_part(config.cdh, self.mounts.present, sessions, lambda: sessions_by_url(agent))
 
 
 @asynccontextmanager
@@ -48,16 +77,14 @@ async def open_services(config: CguestdConfig, services: Sequence[Service]) -> A
 
     Raises the errors of ``agent``, ``cdh`` and ``lifecycle``; whatever was opened is closed.
     """
-    parts = Parts()
-    async with AsyncExitStack() as stack:
+    async with Supervisor() as supervisor:
+        parts = Parts(supervisor)
         if "agent" in services:
-            parts.agent = await stack.enter_async_context(open_agent(config.agent))
-            parts.background.append(parts.agent.background)
+            parts.agents = await supervisor.start(agent_part(config.agent))
         if "hub" in services:
-            sessions = parts.agent.sessions if parts.agent is not None else None
-            by_url = parts.agent.kbs_sessions.by_url if parts.agent is not None else None
-            parts.hub = await stack.enter_async_context(open_hub(config.cdh, sessions, by_url))
-            parts.background.append(parts.hub.background)
+            parts.mounts = await supervisor.start(mounts_part(config.cdh))
+            if (hub := parts.hub_part(config)) is not None:
+                parts.hubs = await supervisor.start(hub)
         yield parts
 
 
@@ -67,14 +94,14 @@ async def rest_backends(config: RestConfig, parts: Parts) -> AsyncIterator[Backe
     async with AsyncExitStack() as stack:
         resources: ResourceBackend
         attestation: AttestationBackend
-        if parts.hub is not None:
-            resources = LocalResources(parts.hub.hub)
+        if parts.hubs is not None:
+            resources = PresentResources(parts.hubs.present)
         else:
             remote_hub = TtrpcResources(UnixAddress.parse(config.cdh_addr))
             stack.push_async_callback(remote_hub.aclose)
             resources = remote_hub
-        if parts.agent is not None:
-            attestation = LocalAttestation(parts.agent)
+        if parts.agents is not None:
+            attestation = PresentAttestation(parts.agents.present)
         else:
             remote_agent = TtrpcAttestation(UnixAddress.parse(config.aa_addr))
             stack.push_async_callback(remote_agent.aclose)
@@ -82,60 +109,62 @@ async def rest_backends(config: RestConfig, parts: Parts) -> AsyncIterator[Backe
         yield Backends(resources, attestation)
 
 
-async def serve(config: CguestdConfig, services: Sequence[Service], shutdown: Shutdown) -> None:
+async def serve(
+    config: CguestdConfig,
+    services: Sequence[Service],
+    shutdown: Shutdown,
+    load: Callable[[], CguestdConfig] | None = None,
+) -> None:
     """Serve until ``shutdown``; sockets appear last, and go first.
 
-    Order of the end: no new connections, calls in flight answered (10 s), mounts flushed and
-    removed, sessions closed.
+    ``load`` reads the configuration again after a SIGHUP and applies what is of the process, the
+    log level; without it a SIGHUP ends the service. Order of the end: no new connections, calls
+    in flight answered (10 s), mounts flushed and removed, sessions closed. Raises what opening
+    raises, before there is a socket; later failures are the supervisor's.
     """
     readiness = Readiness()
-    async with (
-        open_services(config, services) as parts,
-        AsyncExitStack() as sockets,
-        asyncio.TaskGroup() as group,
-    ):
-        tasks = [group.create_task(work()) for work in parts.background]
-        if parts.agent is not None:
-            await _listen(config.agent.socket, parts.agent.tables, parts, group, sockets)
-        if parts.hub is not None:
-            await _listen(config.cdh.socket, parts.hub.tables, parts, group, sockets)
+    passed = PassedSockets.of_process()
+    async with open_services(config, services) as parts, AsyncExitStack() as stack:
+        doors: dict[str, Door] = {}
+        probes: dict[str, Probe | None] = {}
+        if parts.agents is not None:
+            doors |= agent_doors(config.agent, parts.agents)
+            probes["agent"] = agent_probe(doors["agent"].address)
+        if parts.hubs is not None:
+            doors |= hub_door(config.cdh, parts.hubs)
+            probes["hub"] = hub_probe(doors["hub"].address)
+        opened = await stack.enter_async_context(open_doors(doors, passed))
         if "rest" in services:
-            # aiohttp's server costs a fifth of a second to import; the others do without it.
-            from rest.app import open_rest
-
-            backends = await sockets.enter_async_context(rest_backends(config.rest, parts))
-            await sockets.enter_async_context(open_rest(config.rest, backends))
+            parts.rest_counts = RestCounts()
+            backends = await stack.enter_async_context(rest_backends(config.rest, parts))
+            probes["rest"] = await stack.enter_async_context(
+                open_rest_doors(config.rest, backends, passed, parts.rest_counts)
+            )
+        reloader = Reloader(config, parts, readiness)
         if config.metrics.socket is not None:
-            await _serve_metrics(config.metrics.socket, parts, sockets)
-        readiness.ready()
+            await _serve_metrics(config.metrics.socket, parts, reloader, passed, stack)
+        passed.require_all_taken()
+        if load is not None:
+            await stack.enter_async_context(reloader.on_hangup(shutdown, load))
         log.info("serving", services=list(services))
-        await shutdown.wait()
-        readiness.stopping()
-        await asyncio.gather(*(server.drain(DRAIN_SECONDS) for server in parts.servers))
-        for task in tasks:
-            task.cancel()
+        await serve_until(shutdown, readiness, probes)
+        await opened.drain(DRAIN_SECONDS)
 
 
-async def _serve_metrics(socket: str, parts: Parts, sockets: AsyncExitStack) -> None:
+async def _serve_metrics(
+    socket: str, parts: Parts, reloader: Reloader, passed: PassedSockets, stack: AsyncExitStack
+) -> None:
     # As REST: who has no metrics does not pay for the import of aiohttp's server.
-    from cguestd.metrics import families
+    from cguestd.metrics import families, process_families, rest_families
     from cguestd.metrics_socket import open_metrics
     from cguestd.metrics_text import render
 
     def text() -> str:
-        return render(families(parts.agent, parts.hub))
+        found = families(parts.agent, parts.hub)
+        if parts.rest_counts is not None:
+            found += rest_families(parts.rest_counts.samples())
+        found += process_families(parts.supervisor.parts, reloader.counts)
+        return render(found)
 
-    await sockets.enter_async_context(open_metrics(UnixAddress.parse(socket), text))
-
-
-async def _listen(
-    socket: str,
-    tables: Sequence[ServiceTable],
-    parts: Parts,
-    group: asyncio.TaskGroup,
-    sockets: AsyncExitStack,
-) -> None:
-    server = Server(tables)
-    listening = sockets.enter_context(await listen_unix(UnixAddress.parse(socket)))
-    group.create_task(server.serve(listening.sock))
-    parts.servers.append(server)
+    listening = await listen("metrics", UnixAddress.parse(socket), passed)
+    await stack.enter_async_context(open_metrics(listening, text))

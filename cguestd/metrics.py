@@ -9,7 +9,8 @@ names must not make a thousand time series.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from agent.compose import RunningAgent
 from cdh.brokers import Broker
@@ -19,6 +20,7 @@ from cdh.mounts.supervisor import MountState, MountStatus
 from cguestd.metrics_text import Family, Kind, Sample
 from kbs import SessionKeeper
 from kbs.session import SessionState
+from serving.supervisor import Supervised
 
 
 def families(agent: RunningAgent | None, hub: RunningHub | None) -> list[Family]:
@@ -39,6 +41,33 @@ def families(agent: RunningAgent | None, hub: RunningHub | None) -> list[Family]
         found += resource_families(hub.hub.counts(), hub.brokers)
         found += mount_families(hub.hub.counts(), hub.hub.list_mounts())
     return found
+
+
+def process_families(parts: Sequence[Supervised[Any]], reloads: Mapping[str, int]) -> list[Family]:
+    """Return the metrics of the process itself: its parts, and how often it was told to reload."""
+    return [
+        _by_label(
+            "part_running", "gauge", "Whether a part is open, else it is opened again.", "part",
+            [(part.name, int(part.running)) for part in parts],
+        ),
+        _by_label(
+            "part_restarts_total", "counter", "Times a part was opened again.", "part",
+            [(part.name, part.restarts) for part in parts],
+        ),
+        _by_label(
+            "reloads_total", "counter", "Configurations read again while serving.", "outcome",
+            sorted(reloads.items()),
+        ),
+    ]  # fmt: skip
+
+
+def rest_families(answers: Iterable[tuple[str, str, int]]) -> list[Family]:
+    """Return the metrics of REST from route, class of status and count."""
+    samples = tuple(
+        Sample(count, (("route", route), ("class", of))) for route, of, count in answers
+    )
+    meaning = "Answers of REST by route and class of status."
+    return [Family("cguest_rest_answers_total", "counter", meaning, samples)]
 
 
 def session_families(keepers: Sequence[SessionKeeper]) -> list[Family]:

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from cguestd.metrics_text import CONTENT_TYPE
-from lifecycle import UnixAddress, listen_unix
+from lifecycle import ListeningSocket
 
 PATH: Final = "/metrics"
 MAX_LINE: Final = 2048  # bytes of the request line and of a header
@@ -22,11 +22,8 @@ KEEP_SECONDS: Final = 75.0  # for a scraper's next request; most come every 15 t
 
 
 @asynccontextmanager
-async def open_metrics(address: UnixAddress, text: Callable[[], str]) -> AsyncIterator[None]:
-    """Listen with mode 0600 and answer with ``text``, which must not block.
-
-    Raises :class:`lifecycle.SocketError`. At the end the socket is gone and connections closed.
-    """
+async def open_metrics(listening: ListeningSocket, text: Callable[[], str]) -> AsyncIterator[None]:
+    """Answer on ``listening`` with ``text``, which must not block; close it at the end."""
 
     async def handle(request: web.BaseRequest) -> web.Response:
         if request.path != PATH:
@@ -43,7 +40,7 @@ async def open_metrics(address: UnixAddress, text: Callable[[], str]) -> AsyncIt
         max_field_size=MAX_LINE,
         keepalive_timeout=KEEP_SECONDS,
     )
-    with await listen_unix(address) as listening:
+    with listening:
         loop = asyncio.get_running_loop()
         accepting = await loop.create_unix_server(server, sock=listening.sock)
         try:

@@ -83,6 +83,16 @@ class Present(Generic[T]):
         """The instance, if there is one now. Keep it no longer than until the next ``await``."""
         return None if self._tenure is None else self._tenure.value
 
+    def require(self) -> T:
+        """Return the instance of now. Raises :class:`PartUnavailableError` without one."""
+        if self._tenure is None:
+            raise PartUnavailableError(self.part, "it is not open")
+        return self._tenure.value
+
+    async def arrival(self) -> T:
+        """Return the instance of now, or the next one if it comes in time. Raises as above."""
+        return (self._tenure or await self._next()).value
+
     def turn_to(self, tenure: Tenure[T]) -> None:
         """Send all further calls to ``tenure``, those that are waiting first."""
         self._tenure = tenure
@@ -103,6 +113,14 @@ class Present(Generic[T]):
         if tenure is None:
             tenure = await self._next()
         return await tenure.run(work)
+
+    async def fail_with(self, value: T) -> None:
+        """Raise :class:`PartUnavailableError` when ``value`` has been gone from here.
+
+        Background work for a part that holds on to ``value``, so that it is opened again as well.
+        """
+        await self.until_gone(value)
+        raise PartUnavailableError(self.part, "it is opened anew")
 
     async def until_gone(self, value: T) -> None:
         """Return when ``value`` is no longer the instance of now."""

@@ -13,15 +13,13 @@ from typing import Final, TypeAlias
 
 from google.protobuf.message import Message
 
-from lifecycle import Readiness, UnixAddress
+from lifecycle import Readiness, Shutdown, UnixAddress
 from secrecy.journal import get_logger
 from ttrpc import Client, StatusError, TtrpcError
 
 log = get_logger("serving")
 
 CONNECT_SECONDS: Final = 2.0
-# What a request of our own may raise when it is not answered.
-UNANSWERED: Final = (TtrpcError, OSError, TimeoutError)
 Probe: TypeAlias = Callable[[float], Awaitable[None]]
 
 
@@ -46,7 +44,7 @@ class SelfRequest:
     async def __call__(self, seconds: float) -> None:
         """Return when answered. A refusal is an answer: a part that is down is not a hang.
 
-        Raises one of :data:`UNANSWERED`.
+        Raises :class:`ttrpc.TtrpcError`.
         """
         if self._client is None:
             self._client = await Client.connect(self._address.path, timeout_s=CONNECT_SECONDS)
@@ -67,12 +65,35 @@ class SelfRequest:
             await client.aclose()
 
 
+class HttpRequest:
+    """``GET`` of one path on a loopback port, on a connection of its own; a probe."""
+
+    def __init__(self, host: str, port: int, path: str) -> None:
+        self._host = host
+        self._port = port
+        self._path = path
+
+    async def __call__(self, _seconds: float) -> None:
+        """Return when a status line has come, whichever. Raises ``OSError`` or ``TimeoutError``."""
+        reader, writer = await asyncio.open_connection(self._host, self._port)
+        try:
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            lines = (f"GET {self._path} HTTP/1.1", f"Host: {host}:{self._port}")
+            writer.write("\r\n".join((*lines, "Connection: close", "", "")).encode())
+            await writer.drain()
+            if not (await reader.readline()).startswith(b"HTTP/1."):
+                raise ConnectionResetError("closed without an answer")
+        finally:
+            writer.close()
+
+
 class Watchdog:
     """Asks every probe, three times within systemd's limit."""
 
-    def __init__(self, readiness: Readiness, probes: Mapping[str, Probe]) -> None:
+    def __init__(self, readiness: Readiness, probes: Mapping[str, Probe | None]) -> None:
+        """A probe that is ``None`` is left out."""
         self._readiness = readiness
-        self._probes = dict(probes)
+        self._probes = {name: probe for name, probe in probes.items() if probe is not None}
 
     async def run(self) -> None:
         """Probe until cancelled. Returns at once where no watchdog is asked for.
@@ -100,7 +121,24 @@ class Watchdog:
         try:
             async with asyncio.timeout(seconds):
                 await probe(seconds)
-        except UNANSWERED as error:
+        except Exception as error:  # noqa: BLE001 - no answer, whatever the reason
             log.error("no answer to ourselves", door=name, error=type(error).__name__)  # noqa: TRY400
             return False
         return True
+
+
+async def serve_until(
+    shutdown: Shutdown, readiness: Readiness, probes: Mapping[str, Probe | None]
+) -> None:
+    """Say that we are ready, answer for it until ``shutdown``, and say that we stop.
+
+    For the time between opening the doors and draining them.
+    """
+    readiness.ready()
+    watching = asyncio.create_task(Watchdog(readiness, probes).run(), name="watchdog")
+    try:
+        await shutdown.wait()
+    finally:
+        readiness.stopping()
+        watching.cancel()
+        await asyncio.wait({watching})

@@ -88,7 +88,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
         supervisor,
         MountSettings(settings.policy(), settings.ca_pem(), settings.memory_mib << 20),
     )
-    running = RunningHub(hub, hub_tables(hub), supervisor.run)
+    running = RunningHub(hub, hub_tables(hub), supervisor.run, supervisor)
     async with MockOss.start(folder / "oss", tls=tls.server_context()) as oss:
         oss.add_bucket(BUCKET)
         oss.add_key(KEY_ID, KEY_SECRET)
