@@ -15,10 +15,12 @@ from agent.detection import accept_sample
 from agent.devices import open_devices
 from agent.errors import TeeAbsentError
 from agent.eventlog import EventLogWriter
+from agent.init_data_service import InitDataServicer
 from agent.initdata import configured_initdata, require_bound
 from agent.kbs_evidence import AgentEvidence
 from agent.kbs_sessions import KbsSessions, open_kbs_sessions
 from agent.log_check import first_unexplained
+from agent.older_doors import open_older_doors
 from agent.sample import SampleAttester
 from agent.service import AgentServicer, StatusServicer
 from agent.service_tokens import ServiceTokens
@@ -26,9 +28,13 @@ from agent.tdx_attester import TdxAttester
 from agent.tee import TdRegisters, TeeInterfaces, find_tee, is_absent
 from agent.tokens import TokenIssuer
 from kbs import AttestationServiceClient, InitData, SessionKeeper
-from protos.tables import attestation_agent_table, attestation_status_table
+from protos.tables import (
+    attestation_agent_table,
+    attestation_status_table,
+    grpc_attestation_agent_table,
+)
 from secrecy.journal import get_logger
-from serving.doors import Door, parse_door
+from serving.doors import Door, DoorAddress, GrpcDoor, parse_door
 from tdx import QuoteReader, TdxError
 from tdx.initdata import Initdata
 from tdx.report_registers import EXTEND_HINT
@@ -92,9 +98,14 @@ async def open_agent(
         )
         service = await _service_tokens(config, agent, stack)
         tokens = TokenIssuer(sessions.primary, sessions.by_url, service)
-        tables = _tables(config, agent, sessions, tokens)
-        doors = (Door(parse_door(config.socket), tables),)
-        yield RunningAgent(agent, sessions, tokens, tables, doors)
+        registers = None if tee is None else tee.registers
+        address = parse_door(config.socket)
+        tables = [
+            _agent_table(address, AgentServicer(agent, tokens), registers),
+            _status_table(config, agent, sessions),
+        ]
+        older = await open_older_doors(config, sessions, stack)
+        yield RunningAgent(agent, sessions, tokens, tables, (Door(address, tables), *older))
 
 
 def _find_tee(settings: TeeConfig) -> TeeInterfaces | None:
@@ -194,11 +205,18 @@ async def _service_tokens(
     return ServiceTokens(agent, client)
 
 
-def _tables(
-    config: AgentConfig, agent: AttestationAgent, sessions: KbsSessions, tokens: TokenIssuer
-) -> list[ServiceTable]:
+def _agent_table(
+    address: DoorAddress, servicer: AgentServicer, registers: TdRegisters | None
+) -> ServiceTable:
+    """Return the table for this kind of door; the reference's two builds differ in one method."""
+    if isinstance(address, GrpcDoor):
+        return grpc_attestation_agent_table(servicer, InitDataServicer(registers))
+    return attestation_agent_table(servicer)
+
+
+def _status_table(
+    config: AgentConfig, agent: AttestationAgent, sessions: KbsSessions
+) -> ServiceTable:
     kbs = config.token_configs.kbs
-    return [
-        attestation_agent_table(AgentServicer(agent, tokens)),
-        attestation_status_table(StatusServicer(agent, sessions.primary, kbs.url if kbs else "")),
-    ]
+    status = StatusServicer(agent, sessions.primary, kbs.url if kbs else "")
+    return attestation_status_table(status)
