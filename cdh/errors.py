@@ -18,7 +18,8 @@ what a peer sent.
     |  |- SealedAlgorithmError     another signature algorithm than ES256
     |  |- SealedKeyError           the signing key cannot be had or is not a P-256 key
     |  |- SealedSignatureError     the signature does not hold
-    |  `- SealedProviderError      the provider is absent here
+    |  |- SealedContentError       the content does not open with its data key
+    |  `- SealedKmsError           the key management service did not help
     `- MountError                  a mount was not made or not removed
        |- MountRefusedError        an option, flag or type that is not accepted, by name
        |- MountPointError          the place is absent, busy, outside or not a directory
@@ -32,6 +33,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+
+from kms import KmsError, KmsRefusedError, KmsRequestError
 
 MAX_PEER_TEXT: Final = 200  # characters of somebody else's text in one of our messages
 
@@ -172,16 +175,25 @@ class SealedSignatureError(SealedSecretError):
         )
 
 
-class SealedProviderError(SealedSecretError):
-    """The provider of a sealed secret of type ``layout`` is absent here."""
+class SealedContentError(SealedSecretError):
+    """The content of an envelope does not open with its data key."""
 
-    def __init__(self, layout: str, provider: str, available: str) -> None:
-        self.layout = layout
-        self.provider = bounded(provider, 64)
+    def __init__(self, problem: str) -> None:
         super().__init__(
-            f"sealed secret of type {layout}: provider {self.provider!r} is absent here",
-            hint=f"available: {available}",
+            f"sealed secret, content: {problem}", hint="seal it again under the key of key_id"
         )
+
+
+class SealedKmsError(SealedSecretError):
+    """The key management service of a secret of type ``layout`` did not help; ``cause`` says why.
+
+    ``refused``: it, or the settings of the secret, said no; another attempt ends the same.
+    """
+
+    def __init__(self, layout: str, cause: KmsError) -> None:
+        self.layout = layout
+        self.refused = isinstance(cause, KmsRefusedError | KmsRequestError)
+        super().__init__(f"sealed secret of type {layout}: {cause}")
 
 
 class MountError(CdhError):

@@ -9,7 +9,8 @@ from cdh.errors import (
     MountFailedError,
     MountRefusedError,
     SealedAlgorithmError,
-    SealedProviderError,
+    SealedContentError,
+    SealedKmsError,
     SealedSignatureError,
 )
 from kbs import KbsError
@@ -19,7 +20,7 @@ REFUSALS: Final = (
     MountRefusedError,
     PacketRefusedError,
     SealedAlgorithmError,
-    SealedProviderError,
+    SealedContentError,
     SealedSignatureError,
     WrappedKeyError,
 )
@@ -28,6 +29,8 @@ REFUSALS: Final = (
 def is_refusal(error: Exception) -> bool:
     """Whether somebody who may decide said no, as opposed to a failure on the way."""
     if isinstance(error, AgentRefusedError):
+        return error.refused
+    if isinstance(error, SealedKmsError):
         return error.refused
     if isinstance(error, KbsError):
         return error.decided

@@ -13,6 +13,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = (
+    "kms/aliyun/gateway.proto",
     "protos/api.proto",
     "protos/attestation_agent.proto",
     "protos/cguest.proto",

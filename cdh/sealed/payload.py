@@ -6,6 +6,7 @@ required, as the reference unsealer has it although documents call one of them o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -57,3 +58,8 @@ def parse_payload(data: bytes) -> Payload:
     if payload.version != VERSION:
         raise SealedFormatError("payload", f"the version is not {VERSION}")
     return payload
+
+
+def members_of(found: Mapping[str, msgspec.Raw]) -> dict[str, bytes]:
+    """Return the members of a JSON object with the JSON text of each value."""
+    return {name: bytes(value) for name, value in found.items()}

@@ -80,6 +80,11 @@ def seal_vault(
         "provider_settings": {},
         "annotations": annotations or {},
     }
+    return sign_payload(payload, kid=kid, private_jwk=private_jwk)
+
+
+def sign_payload(payload: dict[str, Any], *, kid: str, private_jwk: Secret) -> str:
+    """Return ``sealed.`` text of any payload. Raises :class:`SealedKeyError`."""
     header = encode_section(msgspec.json.encode({"alg": ALGORITHM, "kid": kid}))
     body = encode_section(msgspec.json.encode(payload))
     signature = _sign(kid, private_jwk, f"{header}.{body}".encode("ascii"))

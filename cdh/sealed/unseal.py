@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
-from cdh.errors import SealedProviderError
 from cdh.resources import ResourceSource
+from cdh.sealed.envelope import open_envelope
 from cdh.sealed.payload import EnvelopePayload, VaultPayload, parse_payload
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.textual import decode_section, parse_sealed_text
 from cdh.sealed.vault import fetch_vault
+from kms import KmsDirectory
 from secrecy import Secret
 from secrecy.journal import get_logger
 
@@ -27,6 +28,7 @@ class Unsealer:
 
     resources: ResourceSource
     verifier: SignatureVerifier | None
+    kms: KmsDirectory = field(default_factory=KmsDirectory)
 
     async def unseal(self, data: bytes) -> Secret:
         """Return the value. Waits for the key broker within the caller's deadline.
@@ -41,8 +43,8 @@ class Unsealer:
             await self.verifier.verify(text)
         match parse_payload(decode_section("payload", text.payload)):
             case VaultPayload() as vault:
-                return await fetch_vault(vault, self.resources)
+                return await fetch_vault(vault, self.resources, self.kms)
             case EnvelopePayload() as envelope:
-                raise SealedProviderError("envelope", envelope.provider, "type vault, provider kbs")
+                return await open_envelope(envelope, self.kms)
             case unknown:
                 assert_never(unknown)

@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 
 EVERYTHING = {
     "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "guesthook", "kbs", "keywrap",
-    "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx", "tests",
-    "ttrpc",
+    "kms", "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx",
+    "tests", "ttrpc",
 }  # fmt: skip
 PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
 ARROWS: dict[str, set[str]] = {
@@ -25,8 +25,9 @@ ARROWS: dict[str, set[str]] = {
     "kbs": {"secrecy"},
     "serving": {"ttrpc", "lifecycle", "secrecy"},
     "keywrap": {"secrecy"},
+    "kms": {"secrecy"},
     "agent": {"tdx", "kbs", "keywrap", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
-    "cdh": {"kbs", "keywrap", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "cdh": {"kbs", "keywrap", "kms", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
     "rest": {"serving", "protos", "ttrpc", "lifecycle", "secrecy"},
     "guesthook": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},

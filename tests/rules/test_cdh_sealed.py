@@ -15,7 +15,7 @@ from cdh.errors import (
     SealedAlgorithmError,
     SealedFormatError,
     SealedKeyError,
-    SealedProviderError,
+    SealedKmsError,
     SealedSecretError,
     SealedSignatureError,
 )
@@ -71,9 +71,8 @@ async def test_recorded_signed_secrets_open(shared_vectors: Path, tmp_path: Path
         )
         opened = unsealer(resources, tmp_path).unseal(case["sealed"].encode())
         if case["payload"]["type"] == "envelope":
-            with pytest.raises(SealedProviderError) as caught:
+            with pytest.raises(SealedKmsError, match="credential file|aliyun"):
                 await opened
-            assert caught.value.provider == "aliyun"
             assert not resources.asked
         else:
             assert (await opened).reveal() == VALUE, case["name"]
