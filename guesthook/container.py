@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from guesthook.errors import DeliveryError
@@ -33,12 +34,14 @@ NEW_DIRECTORY = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A detached mount and the place in the container it goes on; both are descriptors.
+    """A detached mount and the place ``path`` in the container it goes on.
 
-    With ``inner`` only that file of the mount goes there, and the place is a file.
+    ``tree`` and ``target`` are descriptors of the two. With ``inner`` only that file of the mount
+    goes there, and the place is a file.
     """
 
     subject: str
+    path: str
     tree: int
     target: int
     inner: str | None = None
@@ -129,7 +132,8 @@ class ContainerTree:
         """Put the mounts on their places, in the container's mount namespace only.
 
         A child process enters the namespace, does nothing but mount, and ends; this process stays
-        where its own library is. Raises :class:`DeliveryError` with the first that failed.
+        where its own library is. Raises :class:`DeliveryError` with the first that failed, or that
+        another one hides.
         """
         for attachment in attachments:
             child = os.fork()
@@ -143,6 +147,18 @@ class ContainerTree:
             if code != 0:
                 reason = os.strerror(code) if code > 0 else "ended"
                 raise DeliveryError(attachment.subject, f"mounting in the container: {reason}")
+        for attachment in attachments:
+            self._check_visible(attachment)
+
+    def _check_visible(self, attachment: Attachment) -> None:
+        expected = os.stat(attachment.inner or ".", dir_fd=attachment.tree)
+        seen = None
+        with suppress(OSError):  # not even there: hidden as well
+            place = open_in(self._root, attachment.path, _CONFINED)
+            seen = os.fstat(place)
+            os.close(place)
+        if seen is None or not os.path.samestat(seen, expected):
+            raise DeliveryError(attachment.subject, "another mount of the container hides it")
 
 
 def _attach_inside(namespace: int, attachment: Attachment) -> int:

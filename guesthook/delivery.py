@@ -14,7 +14,7 @@ from guesthook.errors import HookError, RefusedError
 from guesthook.hub import Hub
 from guesthook.init_process import InitProcess
 from guesthook.kernel import clone_mount
-from guesthook.plan import OssMount, Plan, SealedVariable
+from guesthook.plan import OssMount, Plan, SealedVariable, check_alone
 from guesthook.private_files import private_tree
 from guesthook.settings import HookSettings
 from guesthook.spec import ContainerSpec, Mount
@@ -54,10 +54,13 @@ class Delivery:
         then no mount of ours remains."""
         tree = ContainerTree.open(init, spec.root)
         try:
-            attachments = [await self._volume(tree, mount) for mount in plan.volumes]
+            attachments = []
+            for mount in plan.volumes:
+                check_alone(mount, spec.mounts)
+                attachments.append(await self._volume(tree, mount))
             if plan.variables:
                 attachments.append(await self._variables(tree, plan.variables))
-            attachments += [await self._oss_mount(tree, mount) for mount in plan.oss_mounts]
+            attachments += [await self._oss_mount(tree, asked) for asked in plan.oss_mounts]
             tree.attach(attachments)
         except BaseException:  # cleaned up and passed on
             if plan.oss_mounts:
@@ -85,7 +88,8 @@ class Delivery:
             for entry in entries
             if isinstance(entry, File) and entry.is_sealed()
         }
-        return Attachment(subject, self._memory(subject, entries, owner, opened), target, inner)
+        files = self._memory(subject, entries, owner, opened)
+        return Attachment(subject, mount.destination, files, target, inner)
 
     async def _variables(
         self, tree: ContainerTree, variables: tuple[SealedVariable, ...]
@@ -102,7 +106,7 @@ class Delivery:
         opened[SHELL_FILE] = Secret("".join(lines))
         marked = [File(name, _READABLE, MARK) for name in opened]
         files = self._memory("environment", list(marked), _DIRECTORY, opened)
-        return Attachment("environment", files, target)
+        return Attachment("environment", VARIABLES, files, target)
 
     def _memory(
         self, subject: str, entries: list[Entry], owner: Owner, opened: dict[str, Secret]
@@ -125,7 +129,7 @@ class Delivery:
         finally:
             os.close(mounted)
         self._stack.callback(os.close, copy)
-        return Attachment(subject, copy, target)
+        return Attachment(subject, mount.target, copy, target)
 
 
 def _shell_line(subject: str, name: str, value: Secret) -> str:

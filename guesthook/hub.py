@@ -7,7 +7,9 @@ holds secrets.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -43,12 +45,17 @@ class Hub:
         )
 
     async def unmount_below(self, subject: str, directory: str) -> None:
-        """Unmount everything the hub mounted below ``directory``. Raises :class:`RefusedError`."""
+        """Unmount everything the hub mounted below ``directory``, and remove that.
+
+        Raises :class:`RefusedError`.
+        """
         stub = MountStub(await self._connected(subject))
         mounts = (await _answer(subject, stub.list_mounts(timeout_s=self._left()))).mounts
-        for mount in mounts:
+        for mount in reversed(mounts):  # who came first may have made the others' parents
             if mount.mount_point.startswith(directory + "/"):
                 await _answer(subject, stub.unmount(mount.mount_point, timeout_s=self._left()))
+        with suppress(OSError):  # gone with the last mount, if the hub made it
+            os.rmdir(directory)
 
     async def report(self, container_id: str, subject: str, reason: str) -> None:
         """Tell why a container was stopped. Raises :class:`RefusedError`."""

@@ -68,9 +68,24 @@ def is_below(path: str, roots: Sequence[str]) -> bool:
 
 def make_plan(spec: ContainerSpec, settings: HookSettings) -> Plan:
     """Decide. Raises :class:`RefusedError` for what is known now to be impossible."""
-    return Plan(
+    plan = Plan(
         _variables(spec, settings), _volumes(spec.mounts, settings), _oss_mounts(spec, settings)
     )
+    rooted = is_plain_path(spec.root) and is_below(spec.root, settings.bundle_roots)
+    if not plan.is_empty() and not rooted:
+        raise RefusedError("root of the container", "is no plain path below bundle_roots")
+    return plan
+
+
+def check_alone(volume: Mount, mounts: Sequence[Mount]) -> None:
+    """Raise :class:`RefusedError` if one of ``mounts`` lies inside ``volume``, whose copy would
+    hide it."""
+    for mount in mounts:
+        if is_below(mount.destination.rstrip("/"), (volume.destination,)):
+            raise RefusedError(
+                f"volume {volume.destination}",
+                f"has sealed files and {mount.destination} inside it",
+            )
 
 
 def _variables(spec: ContainerSpec, settings: HookSettings) -> tuple[SealedVariable, ...]:

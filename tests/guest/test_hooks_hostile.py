@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,44 @@ async def test_a_volume_with_a_pipe_is_refused_and_never_opened(
     bundle = ground.bundle(MARKER, volumes={"/keys": volume})
     assert_stopped(await ground.run("agent", bundle), bundle)
     assert "pipe is neither file, directory nor link" in await reason_of(stage, bundle)
+
+
+async def test_variables_do_not_go_into_a_directory_the_host_shares(
+    stage: Stage, ground: Ground
+) -> None:
+    """A volume at /run/secrets is where the files of variables would be: they never get there."""
+    sealed = ground.seal("default/hooks/password")
+    ground.configure(environment="files")
+    volume = ground.secret_volume("keys", {"password": sealed})
+    bundle = ground.bundle(MARKER, volumes={"/run/secrets": volume}, env=(f"P={sealed}",))
+    assert_stopped(await ground.run("agent", bundle), bundle)
+    assert "environment: another mount" in await reason_of(stage, bundle)
+    assert SECRET not in contents(ground.folder)
+
+
+@contextmanager
+def silent_file_system(place: Path) -> Iterator[None]:
+    """A file system whose other end never answers, as a host may with what it shares."""
+    device = os.open("/dev/fuse", os.O_RDWR)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    assert libc.mount(b"silent", os.fsencode(place), b"fuse", 0, options.encode()) == 0
+    try:
+        yield
+    finally:
+        os.close(device)  # ends the connection; whoever waits gets an error
+        assert libc.umount2(os.fsencode(place), 2) == 0
+
+
+async def test_a_host_that_never_answers_a_read_stops_the_container_in_time(
+    stage: Stage, ground: Ground
+) -> None:
+    volume = ground.shared / "silent"
+    volume.mkdir()
+    with silent_file_system(volume):
+        bundle = ground.bundle(MARKER, volumes={"/keys": volume})
+        assert_stopped(await ground.run("agent", bundle), bundle)
+    assert "hook: took longer than 7 s" in await reason_of(stage, bundle)
 
 
 async def test_a_linked_bundle_is_refused(stage: Stage, ground: Ground) -> None:

@@ -49,6 +49,31 @@ async def test_a_bucket_is_inside_the_container_and_gone_after_it(
     assert not (stage.folder / "oss" / bundle.name).exists()
 
 
+async def test_two_buckets_leave_nothing_behind(stage: Stage, ground: Ground) -> None:
+    await stage.harness.put_objects({"hooks/table.csv": DATA})
+    one = await annotation(stage)
+    two = json.dumps(json.loads(one) | {"target": "/mnt/two"})
+    bundle = ground.bundle(
+        "cat /mnt/data/hooks/table.csv /mnt/two/hooks/table.csv",
+        annotations={PREFIX + "a": one, PREFIX + "b": two},
+    )
+    assert (await ground.run("agent", bundle)).out == DATA.decode() * 2
+    assert await mounted(stage) == []
+    assert not (stage.folder / "oss" / bundle.name).exists()
+
+
+async def test_buckets_that_would_hide_each_other_are_refused(stage: Stage, ground: Ground) -> None:
+    outer = await annotation(stage)
+    inner = json.dumps(json.loads(outer) | {"target": "/mnt/data/inner"})
+    bundle = ground.bundle(MARKER, annotations={PREFIX + "a": inner, PREFIX + "b": outer})
+    assert_stopped(await ground.run("agent", bundle), bundle)
+    assert "/mnt/data in the container is not empty" in await reason_of(stage, bundle)
+    bundle = ground.bundle(MARKER, annotations={PREFIX + "a": outer, PREFIX + "b": inner})
+    assert_stopped(await ground.run("agent", bundle), bundle)
+    assert "oss-mount b: another mount of the container hides it" in await reason_of(stage, bundle)
+    assert await mounted(stage) == []
+
+
 async def test_the_pause_container_gets_none(stage: Stage, ground: Ground) -> None:
     bundle = ground.bundle(
         "ls /",

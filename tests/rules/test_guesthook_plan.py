@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from guesthook.errors import RefusedError
-from guesthook.plan import OSS_ANNOTATION, make_plan, parse_oss_mount
+from guesthook.plan import OSS_ANNOTATION, check_alone, make_plan, parse_oss_mount
 from guesthook.settings import HookSettings
 from guesthook.spec import ContainerSpec, Mount
 
@@ -154,3 +154,17 @@ def test_options_pass_to_the_hub_unjudged() -> None:
     mount, container = parse_oss_mount("d", json.dumps(OSS | {"url": "ftp://x"}), ("/mnt",))
     assert mount.options["url"] == "ftp://x"
     assert container is None
+
+
+def test_a_root_elsewhere_is_refused_if_there_is_work() -> None:
+    elsewhere = ContainerSpec("/", (), (), {})
+    assert make_plan(elsewhere, HookSettings()).is_empty()
+    with pytest.raises(RefusedError, match="root of the container"):
+        make_plan(ContainerSpec("/", (("A", "sealed.x"),), (), {}), FILES)
+
+
+def test_a_mount_inside_a_sealed_volume_is_refused() -> None:
+    volume = Mount(f"{SHARED}/keys", "/keys/")
+    check_alone(volume, (volume, Mount("tmpfs", "/keysuffix"), Mount("tmpfs", "/")))
+    with pytest.raises(RefusedError, match="/keys/sub inside it"):
+        check_alone(volume, (volume, Mount("tmpfs", "/keys/sub")))
