@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -97,7 +97,11 @@ class Door:
         self.server = server
         self.connections = Connections(server, config.limits, identifies=identifier is not None)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Let requests in flight finish for a few seconds, then close all connections."""
+        self.server.pre_shutdown()
+        await self.server.shutdown(STOP_SECONDS)
+        self.connections.abort_all()
         if self._looking is not None:
             self._looking.shutdown(wait=False, cancel_futures=True)
 
@@ -242,29 +246,31 @@ async def open_rest(
         listening = _listen_tcp(BindAddress.parse(config.bind))
         stack.callback(listening.close)
         bound = BindAddress(*listening.getsockname()[:2])
+        doors = [(Door(config, service, counts, None), listening)]
         if config.socket is not None:
             unix = passed or await listen_unix(UnixAddress.parse(config.socket), mode=SOCKET_MODE)
             stack.callback(unix.close)
             identifier = Identifier(proc, Path(config.bundles))
-            door = Door(config, service, counts, identifier)
-            await stack.enter_async_context(_serving(door, unix.sock))
-        await stack.enter_async_context(_serving(Door(config, service, counts, None), listening))
+            doors.append((Door(config, service, counts, identifier), unix.sock))
+        await stack.enter_async_context(_serving(doors))
         yield bound
 
 
 @asynccontextmanager
-async def _serving(door: Door, sock: socket.socket) -> AsyncIterator[None]:
+async def _serving(doors: Sequence[tuple[Door, socket.socket]]) -> AsyncIterator[None]:
+    """Accept on all; at the end stop accepting on all before anything else is waited for."""
     loop = asyncio.get_running_loop()
-    make = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-    accepting = await make(door.connections, sock=sock, backlog=BACKLOG)
+    accepting: list[asyncio.Server] = []
     try:
+        for door, sock in doors:
+            is_unix = sock.family == socket.AF_UNIX
+            make = loop.create_unix_server if is_unix else loop.create_server
+            accepting.append(await make(door.connections, sock=sock, backlog=BACKLOG))
         yield
     finally:
-        accepting.close()
-        door.server.pre_shutdown()
-        await door.server.shutdown(STOP_SECONDS)
-        door.connections.abort_all()
-        door.close()
+        for server in accepting:
+            server.close()
+        await asyncio.gather(*(door.close() for door, _ in doors))
 
 
 def _listen_tcp(address: BindAddress) -> socket.socket:

@@ -187,6 +187,37 @@ async def test_a_thousand_idle_connections_and_pipelined_requests() -> None:
             assert (await reader.read()).count(b"HTTP/1.1 200 OK") == 51
 
 
+async def accepts(address: BindAddress) -> bool:
+    try:
+        async with connected(address):
+            return True
+    except ConnectionError:
+        return False
+
+
+async def test_at_the_end_requests_in_flight_are_answered_and_nobody_new_is_taken() -> None:
+    backend = HeldBackend()
+    closing = asyncio.Event()
+
+    async def serve(bound: asyncio.Future[BindAddress]) -> None:
+        async with served(backend) as address:
+            bound.set_result(address)
+            await closing.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        bound = asyncio.get_running_loop().create_future()
+        serving = tasks.create_task(serve(bound))
+        address = await bound
+        held = tasks.create_task(ask(address))
+        await backend.waiting.acquire()
+        closing.set()
+        while await accepts(address):
+            pass
+        assert not serving.done()
+        backend.release.set()
+    assert held.result()[0] == 200
+
+
 HEADER: dict[str, Any] = {"required_header": "X-Cguest-Request: yes", "hosts": ["guest.internal"]}
 
 
