@@ -15,6 +15,8 @@ from cdh.errors import SealedFormatError
 
 PREFIX: Final = "sealed."
 MAX_BYTES: Final = 64 * 1024  # of the whole text; the largest useful ones are a few KiB
+PAYLOAD: Final = "payload"  # the part that older tools encoded in another way
+_OLDER_ONLY: Final = frozenset("+/=")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -68,8 +70,12 @@ def decode_section(part: str, text: str) -> bytes:
     """Decode one section: base64url, unpadded, nothing else (RFC 7515, 2).
 
     Stricter than Python's decoder: no padding, no foreign characters, and no stray bits after
-    the last byte, so that one value has exactly one text. Raises :class:`SealedFormatError`.
+    the last byte, so that one value has exactly one text. A payload may be in the standard
+    alphabet with padding instead, as tools up to guest-components v0.10 wrote it; a signature
+    covers the text and not the value. Raises :class:`SealedFormatError`.
     """
+    if part == PAYLOAD and not _OLDER_ONLY.isdisjoint(text):
+        return _decode_older(part, text)
     if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise SealedFormatError(part, "not unpadded base64url")
     try:
@@ -78,6 +84,16 @@ def decode_section(part: str, text: str) -> bytes:
         raise SealedFormatError(part, "not unpadded base64url") from None
     if encode_section(decoded) != text:
         raise SealedFormatError(part, "base64url with stray bits after the last byte")
+    return decoded
+
+
+def _decode_older(part: str, text: str) -> bytes:
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except ValueError:  # not ASCII, or what is no base64
+        decoded = b""
+    if base64.b64encode(decoded).decode("ascii") != text:
+        raise SealedFormatError(part, "neither unpadded base64url nor padded standard base64")
     return decoded
 
 

@@ -71,7 +71,7 @@ async def test_recorded_signed_secrets_open(shared_vectors: Path, tmp_path: Path
         )
         opened = unsealer(resources, tmp_path).unseal(case["sealed"].encode())
         if case["payload"]["type"] == "envelope":
-            with pytest.raises(SealedKmsError, match="credential file|aliyun"):
+            with pytest.raises(SealedKmsError, match=r"credential file|aliyun"):
                 await opened
             assert not resources.asked
         else:
@@ -245,10 +245,11 @@ def test_texts_that_are_no_sealed_secret(text: bytes, part: str) -> None:
 def test_sections_round_trip_and_have_one_text_only(data: bytes) -> None:
     text = encode_section(data)
     assert decode_section("payload", text) == data
+    assert decode_section("header", text) == data
     for changed in (text + "=", text + "A" * (3 - len(text) % 4), " " + text, text + "\n"):
         if changed != text:
             try:
-                assert decode_section("payload", changed) != data
+                assert decode_section("header", changed) != data
             except SealedFormatError:
                 continue
 
