@@ -48,4 +48,4 @@ for kind in prestart poststop; do
     install -D -m 0755 "guest-image/hooks/$kind/cguest-hook" \
         "$root/usr/share/oci/hooks/$kind/cguest-hook"
 done
-cp systemd/cguestd.service "$root/usr/lib/systemd/system/"
+cp systemd/*.service systemd/*.socket "$root/usr/lib/systemd/system/"
