@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,11 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
 async def test_secret_files_are_clear_inside_and_nowhere_else(ground: Ground, runtime: str) -> None:
     files = {"password": ground.seal("default/hooks/password") + "\n", "user": "alice"}
     volume = ground.secret_volume("keys", files)
+    os.chown(volume / "password", 1000, 1001)
+    (volume / "password").chmod(0o404)
     before = Path("/proc/self/mountinfo").read_text()
     bundle = ground.bundle(
-        "cat /keys/password; echo; cat /keys/user; echo; ls -l /keys/; "
+        "cat /keys/password; echo; cat /keys/user; echo; ls -l /keys/; ls -lnL /keys/; "
         "touch /keys/new || echo read-only",
         volumes={"/keys": volume},
     )
@@ -34,6 +38,7 @@ async def test_secret_files_are_clear_inside_and_nowhere_else(ground: Ground, ru
     lines = ran.out.splitlines()
     assert lines[:2] == [SECRET.decode(), "alice"], ran
     assert "password -> ..data/password" in ran.out
+    assert re.search(r"-r-----r--.* 1000 +1001 .*password$", ran.out, re.MULTILINE)
     assert lines[-1] == "read-only"
     assert SECRET not in contents(ground.folder)
     assert (volume / "password").read_text() == files["password"]

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from guesthook.errors import RefusedError
+from guesthook.errors import HookSettingsError, RefusedError
 from guesthook.plan import OSS_ANNOTATION, check_alone, make_plan, parse_oss_mount
-from guesthook.settings import HookSettings
+from guesthook.settings import HookSettings, parse_settings
 from guesthook.spec import ContainerSpec, Mount
 
 SHARED = "/run/kata-containers/shared/containers"
@@ -168,3 +170,31 @@ def test_a_mount_inside_a_sealed_volume_is_refused() -> None:
     check_alone(volume, (volume, Mount("tmpfs", "/keysuffix"), Mount("tmpfs", "/")))
     with pytest.raises(RefusedError, match="/keys/sub inside it"):
         check_alone(volume, (volume, Mount("tmpfs", "/keys/sub")))
+
+
+TARGETS = st.lists(st.sampled_from(["", ".", "..", "mnt", "etc", "a b", "\n", "x"])).map("/".join)
+
+
+@given(st.text(max_size=40) | st.dictionaries(st.sampled_from(["target", "container", "x"]),
+                                              TARGETS | st.integers()).map(json.dumps))  # fmt: skip
+def test_no_annotation_reaches_a_place_that_is_not_allowed(text: str) -> None:
+    try:
+        mount, _ = parse_oss_mount("data", text, ("/mnt", "/x/"))
+    except RefusedError:
+        return
+    assert mount.target.startswith(("/mnt/", "/x/"))
+    assert ".." not in mount.target.split("/")
+    assert "target" not in mount.options
+
+
+@given(st.dictionaries(st.sampled_from(["environment", "bundle_roots", "oss_root", "other"]),
+                       st.text(max_size=8) | st.integers() | st.lists(TARGETS)))  # fmt: skip
+def test_no_table_makes_settings_with_crooked_paths(table: dict[str, object]) -> None:
+    try:
+        settings = parse_settings(table, "hooks.toml")
+    except HookSettingsError:
+        return
+    assert settings.environment in ("refuse", "files")
+    for path in (settings.oss_root, *settings.bundle_roots):
+        assert path.startswith("/")
+        assert ".." not in path.split("/")
