@@ -24,6 +24,7 @@ from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
 from rest.connections import Connection, Connections
 from rest.counts import RestCounts, route_of
+from rest.descriptors import connections_with_room
 from rest.errors import OverLimitError, RestConfigError
 from rest.forgery import ForgeryGuard
 from rest.limits import Admission, TokenBucket
@@ -48,7 +49,7 @@ MAX_LINE: Final = 8190  # bytes of the request line and of a header
 MAX_HEADERS: Final = 48
 LINGER_SECONDS: Final = 2.0  # for the rest of a body that nobody wants
 STOP_SECONDS: Final = 5.0
-BACKLOG: Final = 512
+BACKLOG: Final = 128  # accepted in one go at most, so within what descriptors are reserved
 SOCKET_MODE: Final = 0o666  # every user of every container that it is mounted into
 TOO_LARGE: Final = Reply(413, b"Payload Too Large")
 TIMED_OUT: Final = Reply(408, b"Request Timeout")
@@ -66,9 +67,13 @@ class Door:
         config: RestConfig,
         service: RestService,
         counts: RestCounts,
+        room: int,
         identifier: Identifier | None,
     ) -> None:
-        """``identifier`` is None for TCP, where nobody can be told from anybody."""
+        """``identifier`` is None for TCP, where nobody can be told from anybody.
+
+        ``room`` is for how many connections there are descriptors.
+        """
         self._service = service
         self._counts = counts
         self._limits = config.limits
@@ -95,7 +100,9 @@ class Door:
             keepalive_timeout=config.limits.keep_alive_seconds,
         )
         self.server = server
-        self.connections = Connections(server, config.limits, identifies=identifier is not None)
+        self.connections = Connections(
+            server, config.limits, room, identifies=identifier is not None
+        )
 
     async def close(self) -> None:
         """Let requests in flight finish for a few seconds, then close all connections."""
@@ -246,12 +253,15 @@ async def open_rest(
         listening = _listen_tcp(BindAddress.parse(config.bind))
         stack.callback(listening.close)
         bound = BindAddress(*listening.getsockname()[:2])
-        doors = [(Door(config, service, counts, None), listening)]
+        # TCP, the unix socket, and the process at its other end.
+        per_connection = 1 if config.socket is None else 3
+        room = connections_with_room(config.limits.connections, per_connection)
+        doors = [(Door(config, service, counts, room, None), listening)]
         if config.socket is not None:
             unix = passed or await listen_unix(UnixAddress.parse(config.socket), mode=SOCKET_MODE)
             stack.callback(unix.close)
             identifier = Identifier(proc, Path(config.bundles))
-            doors.append((Door(config, service, counts, identifier), unix.sock))
+            doors.append((Door(config, service, counts, room, identifier), unix.sock))
         await stack.enter_async_context(_serving(doors))
         yield bound
 

@@ -107,10 +107,14 @@ class Connections:
     """All connections of one listener; a factory of protocols for it."""
 
     def __init__(
-        self, make: Callable[[], Inner], limits: LimitsConfig, *, identifies: bool
+        self, make: Callable[[], Inner], limits: LimitsConfig, room: int, *, identifies: bool
     ) -> None:
-        """``identifies``: the listener is a unix socket, so processes can be told apart."""
+        """``room`` is for how many connections there are descriptors.
+
+        ``identifies``: the listener is a unix socket, so processes can be told apart.
+        """
         self.limits = limits
+        self._room = min(room, limits.connections)
         self.identifies = identifies
         self._make = make
         self._open: dict[Inner, Connection] = {}
@@ -130,7 +134,7 @@ class Connections:
         """Note a new one, idle as yet. Beyond the limit, one is closed: the longest idle."""
         self._open[connection.inner] = connection
         self.idle(connection)
-        if len(self._open) > self.limits.connections:
+        if len(self._open) > self._room:
             oldest, _ = self._idle.popitem(last=False)
             # It no longer counts, though the loop only tells it later.
             self._open.pop(oldest.inner, None)

@@ -26,15 +26,21 @@ class RestProcess:
 
     @classmethod
     @contextmanager
-    def start(cls, *arguments: str, backends: Path) -> Iterator[RestProcess]:
-        """Ready when this returns. ``backends`` is the socket of agent and hub."""
+    def start(
+        cls, *arguments: str, backends: Path, descriptors: int | None = None
+    ) -> Iterator[RestProcess]:
+        """Ready when this returns. ``backends`` is the socket of agent and hub.
+
+        ``descriptors`` is how many the process may have.
+        """
+        limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
         port = _free_port()
         notify = backends.with_name("notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(notify))
             told.settimeout(READY_SECONDS)
             process = subprocess.Popen(
-                [sys.executable, "-m", "rest", "-b", f"127.0.0.1:{port}",
+                [*limit, sys.executable, "-m", "rest", "-b", f"127.0.0.1:{port}",
                  "-c", f"unix://{backends}", "-a", f"unix://{backends}", *arguments],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT),
