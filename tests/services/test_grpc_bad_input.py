@@ -168,3 +168,24 @@ async def test_a_peer_that_takes_nothing_is_cut_off(tmp_path: Path, echo: Echo) 
                     await asyncio.sleep(0)
                 while listener.server.connections:
                     await asyncio.sleep(0.01)
+
+
+async def test_hundreds_of_idle_connections_keep_nobody_out(listener: GrpcListener) -> None:
+    path = target_of(listener).removeprefix("unix:")
+    loop = asyncio.get_running_loop()
+    idle = []
+    try:
+        async with channel_to(listener) as channel:
+            for number in range(400):
+                sock = socket.socket(socket.AF_UNIX)
+                idle.append(sock)
+                sock.setblocking(False)
+                await loop.sock_connect(sock, path)
+                if number % 20 == 0:
+                    assert await call(channel, str(number), timeout=20) == str(number).encode()
+        async with channel_to(listener) as channel:
+            assert await call(channel, "late", timeout=20) == b"late"
+        assert listener.server.connections <= 128
+    finally:
+        for sock in idle:
+            sock.close()

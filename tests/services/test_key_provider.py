@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from cdh.hub import ConfidentialDataHub, MountSettings
@@ -22,6 +23,9 @@ from lifecycle import UnixAddress, listen_unix
 from protos import keyprovider_pb2, services
 from protos.stubs import KeyProviderStub
 from secrecy import Secret
+from serving.doors import GrpcDoor, LoopbackAddress
+from serving.grpc_tables import open_grpc
+from tests.services.grpc_peers import OPTIONS as OVER_GRPC
 from tests.wire.keywrap_samples import (
     KEK,
     OPTIONS,
@@ -66,10 +70,14 @@ def keys() -> Keys:
 
 
 @pytest.fixture
-async def client(tmp_path: Path, keys: Keys) -> AsyncIterator[Client]:
+def hub(tmp_path: Path, keys: Keys) -> ConfidentialDataHub:
     mounts = MountSupervisor(command=(sys.executable, "-c", ""))
     settings = MountSettings(MountPolicy((str(tmp_path),)), ca_pem=None, memory_bytes=64 << 20)
-    hub = ConfidentialDataHub(keys, Unsealer(keys, None), mounts, settings)
+    return ConfidentialDataHub(keys, Unsealer(keys, None), mounts, settings)
+
+
+@pytest.fixture
+async def client(tmp_path: Path, hub: ConfidentialDataHub) -> AsyncIterator[Client]:
     address = UnixAddress(str(tmp_path / "cdh.sock"))
     with await listen_unix(address) as listener:
         async with asyncio.TaskGroup() as tasks:
@@ -192,6 +200,27 @@ async def test_wrapping_is_not_for_guests(client: Client) -> None:
         )
     assert caught.value.code is Code.NOT_FOUND
     assert caught.value.message == "/keyprovider.KeyProviderService/WrapKey is not supported"
+
+
+async def test_the_same_over_grpc(tmp_path: Path, hub: ConfidentialDataHub) -> None:
+    """As key-providers.attestation-agent.grpc of an ocicrypt configuration has it called."""
+    method = keyprovider_pb2.KeyProviderKeyWrapProtocolInput
+    door = GrpcDoor(LoopbackAddress("127.0.0.1", 0))
+    async with open_grpc(hub_tables(hub), door) as listener:
+        target = f"127.0.0.1:{listener.port}"
+        async with grpc.aio.insecure_channel(target, options=OVER_GRPC) as channel:
+            unwrap = channel.unary_unary(
+                "/keyprovider.KeyProviderService/UnWrapKey",
+                request_serializer=method.SerializeToString,
+                response_deserializer=keyprovider_pb2.KeyProviderKeyWrapProtocolOutput.FromString,
+            )
+            request = request_for(gcm_packet())
+            reply = await unwrap(method(KeyProviderKeyWrapProtocolInput=request))
+            assert reply_options(reply.KeyProviderKeyWrapProtocolOutput) == OPTIONS
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await unwrap(method())
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert (caught.value.details() or "").startswith(PARSE_FAILED)
 
 
 async def test_shared_requests_are_answered(client: Client, shared_vectors: Path) -> None:
