@@ -43,6 +43,9 @@ launcher attestation-agent agent
 launcher confidential-data-hub cdh
 launcher api-server-rest rest
 launcher cguest-hook guesthook
+# Recent agents run a hook by its file name through PATH, which is short if they are PID 1.
+mkdir -p "$root/usr/bin"
+ln -sf ../local/bin/cguest-hook "$root/usr/bin/cguest-hook"
 # For guest_hook_path = "/usr/share/oci/hooks" (docs/hooks.md): the agent takes regular files only.
 for kind in prestart poststop; do
     install -D -m 0755 "guest-image/hooks/$kind/cguest-hook" \

@@ -90,6 +90,16 @@ echo '{{"id":"c1","pid":0,"bundle":"/run/kata-containers/c1"}}' |
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_hooks_run_by_name_as_well(layer: Path) -> None:
+    """With the PATH that the agent has as PID 1; argv[0] is then the path of the hook file."""
+    script = (
+        "export PATH=/bin:/sbin/:/usr/bin/:/usr/sbin/; "
+        "exec -a /usr/share/oci/hooks/prestart/cguest-hook cguest-hook --help"
+    )
+    done = inside(layer, f"bash -c '{script}'")
+    assert done.stdout.startswith("usage: cguest-hook"), done.stderr
+
+
 def test_the_unit_is_valid(layer: Path) -> None:
     need_debian("systemd-analyze", "systemd")
     done = inside(layer, "systemd-analyze verify --man=no cguestd.service")
