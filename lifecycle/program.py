@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -60,15 +60,20 @@ def program_parser(name: str, description: str) -> argparse.ArgumentParser:
         choices=tuple(LEVELS),
         help="overrides every other source of the level (default: warning)",
     )
-    group.add_argument("-V", "--version", action="version", version=f"{name} {_version()}")
+    group.add_argument("-V", "--version", action=_ShowVersion, nargs=0, help="print it, then exit")
     return parser
 
 
-def _version() -> str:
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "from sources"
+class _ShowVersion(argparse.Action):
+    """Looks the version up only when asked: that takes some milliseconds of every start."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        try:
+            number = version(DISTRIBUTION)
+        except PackageNotFoundError:
+            number = "from sources"
+        sys.stdout.write(f"{parser.prog} {number}\n")
+        parser.exit()
 
 
 def run_program(
