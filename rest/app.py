@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -116,28 +116,31 @@ class Door:
         connection = self.connections.of(request.protocol)
         if connection is None:
             return web.Response(status=503)  # closed meanwhile: nobody reads this
-        with connection.answering():
-            call = route(request.method, request.raw_path, self._service.feature)
-            reply = await self._reply(request, connection, call)
+        call = route(request.method, request.raw_path, self._service.feature)
+        # What a request takes up is given back when its answer was taken, not when it was made.
+        with connection.answering(), ExitStack() as held:
+            reply = await self._reply(request, connection, call, held)
             self._counts.add(route_of(call), reply.status)
             return await self._send(request, reply)
 
     async def _reply(
-        self, request: web.BaseRequest, connection: Connection, call: Call | Reply
+        self, request: web.BaseRequest, connection: Connection, call: Call | Reply, held: ExitStack
     ) -> Reply:
         if self._identifier is None and not _is_local(request):
             return FORBIDDEN
         if isinstance(call, ProbeCall):
             return await self._service.answer(call, b"")
         caller = await self._caller(connection)
+        key, now = _key(caller), asyncio.get_running_loop().time()
         try:
-            now = asyncio.get_running_loop().time()
-            with self._admission.request(_key(caller), now):
-                return await self._admitted(request, caller, call)
+            held.enter_context(self._admission.request(key, now))
+            reply = await self._admitted(request, caller, call)
+            held.enter_context(self._admission.answer(key, len(reply.body), now))
         except OverLimitError as error:
-            status = 429 if error.callers else 503
             self._log_refusal(caller, str(error))
+            status = 429 if error.callers else 503
             return Reply(status, str(error).encode(), retry_after=error.retry_after)
+        return reply
 
     async def _admitted(
         self, request: web.BaseRequest, caller: Caller, call: Call | Reply

@@ -15,6 +15,7 @@ from typing import Final
 from rest.errors import OverLimitError
 from rest.sections import LimitsConfig
 
+MAX_HELD: Final = 64 * 1024 * 1024  # bytes of answers that one caller has not taken yet
 MAX_CALLERS: Final = 1024  # of whom something is remembered; a guest has far fewer containers
 
 
@@ -46,6 +47,7 @@ class TokenBucket:
 class _Usage:
     bucket: TokenBucket
     running: int = 0
+    held: int = 0
 
 
 class Admission:
@@ -74,6 +76,18 @@ class Admission:
         finally:
             usage.running -= 1
             self._running -= 1
+
+    @contextmanager
+    def answer(self, caller: Hashable, size: int, now: float) -> Iterator[None]:
+        """Hold memory for an answer of ``size`` bytes. Raises :class:`OverLimitError`."""
+        usage = self._usage(caller, now)
+        if usage.held + size > MAX_HELD:
+            raise OverLimitError("bytes of answers that were not taken", 1, callers=True)
+        usage.held += size
+        try:
+            yield
+        finally:
+            usage.held -= size
 
     def _usage(self, caller: Hashable, now: float) -> _Usage:
         usage = self._callers.get(caller)

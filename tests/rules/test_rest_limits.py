@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rest.counts import CLASSES, RestCounts, Route
 from rest.errors import BackendError, OverLimitError
 from rest.forgery import ForgeryGuard
-from rest.limits import MAX_CALLERS, Admission, TokenBucket
+from rest.limits import MAX_CALLERS, MAX_HELD, Admission, TokenBucket
 from rest.sections import LimitsConfig
 from rest.strict import Compatibility, RuntimeData, runtime_data, token_without_key
 from secrecy import Secret
@@ -51,6 +51,17 @@ def test_all_callers_together_have_a_limit() -> None:
         error = refused(found, "c")
         assert not error.callers
     with found.request("c", 0):
+        pass
+
+
+def test_answers_that_are_not_taken_have_a_limit() -> None:
+    found = admission()
+    with found.answer("a", MAX_HELD - 1, 0):
+        with pytest.raises(OverLimitError, match="not taken"), found.answer("a", 2, 0):
+            pass
+        with found.answer("a", 1, 0), found.answer("b", MAX_HELD, 0):
+            pass
+    with found.answer("a", MAX_HELD, 0):
         pass
 
 

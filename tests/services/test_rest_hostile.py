@@ -19,6 +19,7 @@ from tests.services.fake_rest import FakeBackend, HeldBackend
 
 HEAD = b"GET /cdh/resource/a/b/c HTTP/1.1\r\nHost: localhost\r\n"
 CLOSING = HEAD + b"Connection: close\r\n\r\n"
+LARGE = 32 * 1024 * 1024  # more than the kernel keeps between two sockets
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -112,17 +113,29 @@ async def test_who_waits_for_permission_to_send_a_body_gets_it() -> None:
         assert parsed(await r.read())[0] == 200
 
 
+async def test_an_answer_takes_its_place_until_it_was_taken() -> None:
+    backend = HeldBackend(LARGE)
+    backend.release.set()
+    limits = {"requests": 1, "connections": 8}
+    async with served(backend, limits=limits) as address, connected(address) as (r, w):
+        w.write(CLOSING)
+        assert b"200 OK" in await r.readuntil(b"\r\n\r\n")
+        assert (await ask(address))[0] == 503
+        assert len(await r.read()) == LARGE
+        assert (await ask(address))[0] == 200
+
+
 async def test_an_answer_that_nobody_takes_is_dropped() -> None:
-    backend = HeldBackend(size=4 * 1024 * 1024)
+    backend = HeldBackend(LARGE)
     backend.release.set()
     limits = {"send_seconds": 0.3, "requests": 1, "connections": 8}
-    async with served(backend, limits=limits) as address, connected(address) as (_, w):
-        w.write(HEAD + b"\r\n")
-        await backend.waiting.acquire()
-        # The only place for requests is free again although the answer was never read.
+    async with served(backend, limits=limits) as address, connected(address) as (r, w):
+        w.write(CLOSING)
+        assert b"200 OK" in await r.readuntil(b"\r\n\r\n")
         async with asyncio.timeout(20):
             while (await ask(address))[0] != 200:
                 await asyncio.sleep(0.02)
+        assert len(await ended(r)) < LARGE
 
 
 async def test_idle_connections_give_way_to_one_that_asks() -> None:
