@@ -248,7 +248,8 @@ async def test_composing_needs_neither_agent_nor_key_broker() -> None:
         names = {table.name for table in running.tables}
         assert names == {
             services.GET_RESOURCE, services.SEALED_SECRET, services.SECURE_MOUNT,
-            services.IMAGE_PULL, services.KEY_PROVIDER, services.MOUNT, services.HUB_STATUS,
+            services.CONTAINER, services.IMAGE_PULL, services.KEY_PROVIDER, services.MOUNT,
+            services.HUB_STATUS,
         }  # fmt: skip
         with pytest.raises(AgentUnreachableError):
             await running.hub.get_resource("kbs:///a/b/c")
@@ -296,8 +297,8 @@ async def test_the_program_serves_and_stops_in_order(tmp_path: Path) -> None:
         ('kbc.name = "sample_kbc"', b"kbc.name: unknown"),
         ("nonsense = 1", b"nonsense"),
         ("[", b"not valid TOML"),
-        ('log.level = "loud"', b"log level"),
-        ('socket = "/x"', b"not a unix socket address"),
+        ('log.level = "loud"', b"level: unknown; choose one of"),
+        ('socket = "/x"', b"not an address of a door"),
     ],
 )
 async def test_the_program_names_what_it_refuses(tmp_path: Path, text: str, problem: bytes) -> None:
