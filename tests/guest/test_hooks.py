@@ -28,7 +28,6 @@ async def test_secret_files_are_clear_inside_and_nowhere_else(ground: Ground, ru
     volume = ground.secret_volume("keys", files)
     os.chown(volume / "password", 1000, 1001)
     (volume / "password").chmod(0o404)
-    before = Path("/proc/self/mountinfo").read_text()
     bundle = ground.bundle(
         "cat /keys/password; echo; cat /keys/user; echo; ls -l /keys/; ls -lnL /keys/; "
         "touch /keys/new || echo read-only",
@@ -43,7 +42,7 @@ async def test_secret_files_are_clear_inside_and_nowhere_else(ground: Ground, ru
     assert SECRET not in contents(ground.folder)
     assert (volume / "password").read_text() == files["password"]
     assert "cguest-hook" not in ran.told
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(ground.folder) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -115,11 +114,10 @@ async def test_one_file_of_a_volume_is_clear_inside(ground: Ground, runtime: str
     """A subPath: the runtime mounts one file of the volume over a file of the container."""
     volume = ground.secret_volume("keys", {"password": ground.seal("default/hooks/password")})
     source = volume / "..2026_01_01" / "password"
-    before = Path("/proc/self/mountinfo").read_text()
     bundle = ground.bundle("cat /etc/password", volumes={"/etc/password": source})
     (bundle / "rootfs" / "etc").mkdir()
     (bundle / "rootfs" / "etc" / "password").touch()
     ran = await ground.run(runtime, bundle)
     assert ran.out == SECRET.decode(), ran
     assert SECRET not in contents(ground.folder)
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(ground.folder) not in Path("/proc/self/mountinfo").read_text()
