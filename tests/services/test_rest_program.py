@@ -86,3 +86,25 @@ async def test_wrong_usage_is_2() -> None:
     _, errors = await process.communicate()
     assert process.returncode == 2
     assert b"choose from" in errors
+
+
+FROM_OUTSIDE = """
+ip link set lo up
+ip address add 192.0.2.1/32 dev lo
+{python} -m rest -b 127.0.0.1:8006 -f all & rest=$!
+trap 'kill $rest; wait $rest' EXIT
+curl -s --retry 50 --retry-connrefused --retry-delay 1 http://127.0.0.1:8006/livez
+curl -s -w ' %{{http_code}}' --interface 192.0.2.1 http://127.0.0.1:8006/livez
+"""
+
+
+async def test_who_is_not_on_loopback_is_forbidden() -> None:
+    """In a network of its own, where a client has another address of this machine."""
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "-n", "sh", "-euc", FROM_OUTSIDE.format(python=sys.executable),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert out == b'{"status":"alive"}Forbidden 403'

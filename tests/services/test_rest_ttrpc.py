@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from lifecycle import UnixAddress, listen_unix
 from protos import api_pb2
 from protos import attestation_agent_pb2 as pb
 from protos.tables import AttestationAgentServicer, attestation_agent_table, get_resource_table
+from rest import service
 from rest.app import open_rest
 from rest.backends import Backends, TtrpcAttestation, TtrpcResources
 from rest.config import RestConfig
@@ -132,3 +135,33 @@ async def test_a_restarted_peer_is_found_again(tmp_path: Path) -> None:
         for _ in range(3):
             async with peer(path):
                 assert (await browser.ask("GET", "/cdh/resource/a/b/c"))[0] == 200
+
+
+READY = "GET", "/readyz"
+
+
+async def until(browser: Browser, status: int) -> None:
+    """Ask until the answer is ``status``: what was found is kept for a second."""
+    async with asyncio.timeout(20):
+        while (await browser.ask(*READY))[0] != status:
+            await asyncio.sleep(0.05)
+
+
+async def test_readiness_follows_the_peer(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    async with over_ttrpc(path) as browser:
+        assert (await browser.ask(*READY))[0] == 503
+        for _ in range(2):
+            async with peer(path):
+                await until(browser, 200)
+            await until(browser, 503)
+
+
+async def test_a_peer_that_never_answers_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PROBE_SECONDS", 0.2)
+    path = tmp_path / "s"
+    silent = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, path)
+    async with silent, over_ttrpc(path) as browser:
+        assert (await browser.ask(*READY))[::2] == (503, b'{"status":"not ready"}')
