@@ -7,6 +7,7 @@ the bounds need to say when the transport is read, and streams read ahead on the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, cast
 
 from secrecy.journal import get_logger
@@ -24,6 +25,7 @@ from ttrpc.frames import (
 from ttrpc.limits import Limits
 from ttrpc.messages import Request, decode_request, encode_failure
 from ttrpc.methods import PeerCredentials
+from ttrpc.partial import PartialFrame
 from ttrpc.serverstreams import ServerStreams, close_with_body
 from ttrpc.status import Code, StatusError
 
@@ -42,8 +44,13 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, limits: Limits, peer: PeerCredentials | None
+        self,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        peer: PeerCredentials | None,
+        holds: Callable[[Connection, int], None],
     ) -> None:
+        """``holds`` is told how many bytes of an incomplete frame wait here, when that changes."""
         loop = asyncio.get_running_loop()
         self._dispatcher = dispatcher
         self._limits = limits
@@ -65,6 +72,31 @@ class Connection(asyncio.Protocol):
         self._next_turn: asyncio.Handle | None = None
         self._reading = True
         self._draining = False
+        self._holds = holds
+        self._held = 0  # as told last
+        self._frames = 0
+        self._partial = PartialFrame(
+            limits.partial_frame_s, lambda: self._reading, self._give_up_partial
+        )
+        self.has_completed = False
+        self.active_at = loop.time()
+
+    # What ttrpc.admission asks.
+
+    @property
+    def process(self) -> int | None:
+        """Process id of the peer; none that this process can see is ``None``."""
+        return self._peer.pid or None if self._peer is not None else None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls or streams are in flight."""
+        return bool(self._calls) or bool(self._streams)
+
+    @property
+    def partial_since(self) -> float | None:
+        """When the frame of which only a part has arrived began."""
+        return self._partial.since
 
     async def run(self) -> None:
         """Serve until the peer hangs up, :meth:`end` is called or a drain has finished.
@@ -104,6 +136,7 @@ class Connection(asyncio.Protocol):
         for timer in (self._stalled, self._crowded):
             if timer is not None:
                 timer.cancel()
+        self._partial.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -167,11 +200,23 @@ class Connection(asyncio.Protocol):
             frame = self._decoder.next_frame()
             if frame is None:
                 self._set_backlog(False)
+                self._note_partial()
                 self._end_if_drained()
                 return
+            self._frames += 1
             self._take(frame)
         self._set_backlog(True)
         self._next_turn = self._loop.call_soon(self._scheduled_turn)
+
+    def _note_partial(self) -> None:
+        """Everything that is complete has been taken; look at what is left."""
+        inside = self._decoder.is_inside_frame
+        if inside or self._partial.since is not None:
+            self._partial.note(self._frames, inside=inside)
+            held = self._decoder.held
+            if held != self._held:
+                self._held = held
+                self._holds(self, held)
 
     def _scheduled_turn(self) -> None:
         self._next_turn = None
@@ -268,6 +313,7 @@ class Connection(asyncio.Protocol):
             reply = await self._dispatcher.answer(request, self._peer)
             await self.writable()
             self._send(stream_id, reply)
+            self._note_completed()
         except asyncio.CancelledError:
             # The peer may still be there: a handler let through the cancellation of something it
             # waited for, or the whole server is being cancelled.
@@ -307,7 +353,8 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def over(self) -> None:
-        """Look whether the last stream is over."""
+        """Note the end of a stream, and look whether it was the last."""
+        self._note_completed()
         self._end_if_drained()
 
     # Ends.
@@ -315,6 +362,14 @@ class Connection(asyncio.Protocol):
     def _end_if_drained(self) -> None:
         if self._draining and not self._calls and not self._streams and not self._backlog:
             self.end()
+
+    def _note_completed(self) -> None:
+        self.has_completed = True
+        self.active_at = self._loop.time()
+
+    def _give_up_partial(self) -> None:
+        log.info("frame not completed", seconds=self._limits.partial_frame_s)
+        self.abort()
 
     def _give_up(self) -> None:
         log.warning("peer takes no replies", seconds=self._limits.stalled_write_s)

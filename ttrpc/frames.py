@@ -98,12 +98,26 @@ class FrameDecoder:
             self._position = 0
         self._buffer += data
 
+    @property
+    def held(self) -> int:
+        """How many bytes wait here, of a frame that is incomplete or not yet asked for."""
+        return len(self._buffer) - self._position
+
+    @property
+    def is_inside_frame(self) -> bool:
+        """Whether part of a frame has arrived; asked when :meth:`next_frame` gave ``None``."""
+        return self._skip > 0 or len(self._buffer) > self._position
+
     def next_frame(self) -> Frame | OversizedFrame | None:
         """Return the next complete frame, or ``None`` until more has been fed."""
         if self._oversized is not None:
             return self._drop(self._oversized)
         start = self._position + HEADER_BYTES
         if len(self._buffer) < start:
+            if self._position == len(self._buffer):
+                # An idle connection must not keep the memory of its longest message.
+                self._buffer.clear()
+                self._position = 0
             return None
         length, stream_id, frame_type, flags = _HEADER.unpack_from(self._buffer, self._position)
         if length > MAX_DATA_BYTES:

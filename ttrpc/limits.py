@@ -9,9 +9,17 @@ from dataclasses import dataclass
 class Limits:
     """What one server grants its peers together and each connection of them."""
 
-    # kata-agent keeps one connection for ever and the other services a few; beyond this many,
-    # peers wait in the kernel's backlog until one leaves.
-    connections: int = 128
+    # kata-agent keeps one connection for ever and the other services a few. Idle ones are cheap;
+    # beyond this many a newcomer displaces another, see ttrpc.admission.
+    connections: int = 512
+    # So many of them for one process, so that no single one can crowd the others out.
+    connections_per_process: int = 256
+    # A frame that stays incomplete for so long closes its connection, seconds. Over a unix socket
+    # 4 MiB take milliseconds. Time in which the server does not read does not count.
+    partial_frame_s: float = 30.0
+    # What the incomplete frames of all connections may hold together; beyond it, the connection
+    # whose frame has been incomplete for longest is closed. Each may hold up to 4 MiB.
+    partial_bytes: int = 64 * 1024 * 1024
     # At this many the connection is not read any further, so the peer's own writes block. The
     # references have no limit; a PullImage calls back into the same service, so it must not be 1.
     calls_per_connection: int = 1024

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from secrecy.journal import get_logger
+from ttrpc.admission import Admission
 from ttrpc.connection import Connection
 from ttrpc.dispatch import Dispatcher
 from ttrpc.limits import Limits
@@ -36,7 +37,7 @@ class Server:
         """Raises :class:`ttrpc.ServiceTableError` if two tables have the same name."""
         self._dispatcher = Dispatcher(services)
         self._limits = limits if limits is not None else Limits()
-        self._slots = asyncio.Semaphore(self._limits.connections)
+        self._admission: Admission[Connection] = Admission(self._limits)
         self._connections: set[Connection] = set()
         self._stopping = asyncio.Event()
         self._serving = 0
@@ -89,15 +90,12 @@ class Server:
 
     async def _accept(self, sock: socket.socket, group: asyncio.TaskGroup) -> None:
         while True:
-            await self._slots.acquire()
-            connection = None
-            try:
-                connection = await self._next_connection(sock)
-            finally:
-                if connection is None:
-                    self._slots.release()
-            if connection is not None:
+            connection = await self._next_connection(sock)
+            if connection is None:
+                await asyncio.sleep(0)  # those turned away may come without end
+            else:
                 self._connections.add(connection)
+                self._admission.enter(connection)
                 task = group.create_task(self._run(connection))
                 # A callback, as a task that is cancelled before it began runs no "finally".
                 task.add_done_callback(functools.partial(self._forget, connection))
@@ -106,22 +104,49 @@ class Server:
         """Return the next connection; ``None`` after an error that says nothing about the next."""
         loop = asyncio.get_running_loop()
         try:
-            accepted, _ = await loop.sock_accept(sock)
+            try:
+                accepted, _ = sock.accept()  # a crowd is taken in without waiting for each
+                accepted.setblocking(False)
+            except BlockingIOError:
+                accepted, _ = await loop.sock_accept(sock)
         except OSError as error:
             if error.errno in _PEER_LEFT:
                 return None
             if error.errno not in _OVERLOADED:
                 raise
             log.warning("accepting failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
+            self._displace(self._admission.expendable())
             await asyncio.sleep(OVERLOAD_PAUSE_S)
             return None
         try:
-            connection = Connection(self._dispatcher, self._limits, _credentials(accepted))
+            peer = _credentials(accepted)
+            if not self._admit(peer):
+                accepted.close()
+                return None
+            connection = Connection(self._dispatcher, self._limits, peer, self._held)
             await loop.connect_accepted_socket(lambda: connection, accepted)
         except BaseException:
             accepted.close()
             raise
         return connection
+
+    def _admit(self, peer: PeerCredentials | None) -> bool:
+        process = peer.pid or None if peer is not None else None
+        may_stay, displaced = self._admission.admits(process)
+        self._displace(displaced)
+        if not may_stay:
+            log.info("connection turned away", process=process, connections=len(self._admission))
+        return may_stay
+
+    def _held(self, connection: Connection, size: int) -> None:
+        """Keep within bounds what the incomplete frames of all connections hold."""
+        self._displace(self._admission.holds(connection, size))
+
+    def _displace(self, connection: Connection | None) -> None:
+        if connection is not None:
+            log.info("connection displaced", process=connection.process)
+            self._admission.leave(connection)
+            connection.abort()
 
     async def _run(self, connection: Connection) -> None:
         if self._stopping.is_set():
@@ -131,7 +156,7 @@ class Server:
     def _forget(self, connection: Connection, _task: asyncio.Task[None]) -> None:
         connection.abort()
         self._connections.discard(connection)
-        self._slots.release()
+        self._admission.leave(connection)
 
 
 def _credentials(sock: socket.socket) -> PeerCredentials | None:

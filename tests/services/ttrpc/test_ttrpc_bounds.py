@@ -54,19 +54,6 @@ async def test_request_bytes_beyond_the_bound_wait_their_turn(tmp_path: Path) ->
         assert [len(await held) for held in calls] == [len(BIG)] * 4
 
 
-async def test_connections_beyond_the_bound_wait_for_one_to_leave(tmp_path: Path) -> None:
-    async with Rig.running(tmp_path, Limits(connections=1)) as rig:
-        first = await rig.client()
-        assert await call(first, "Echo", "a") == b"a"
-        second = await rig.client()
-        waiting = asyncio.create_task(call(second, "Echo", "b"))  # awaited below
-        assert await call(first, "Echo", "c") == b"c"
-        assert (rig.server.connections, waiting.done()) == (1, False)
-        await first.aclose()
-        assert await waiting == b"b"
-        await second.aclose()
-
-
 async def test_a_slow_reader_holds_up_its_own_calls_only(rig: Rig) -> None:
     async with rig.peer() as slow, await rig.client() as other:
         for stream_id in range(1, 41, 2):
