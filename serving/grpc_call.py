@@ -22,6 +22,7 @@ from grpclib.protocol import Stream
 from secrecy.journal import get_logger
 from ttrpc import (
     MAX_DATA_BYTES,
+    AnyMethod,
     CallContext,
     Code,
     MessageTooLargeError,
@@ -55,7 +56,7 @@ class MethodIndex:
 
     def __init__(self, tables: Sequence[ServiceTable]) -> None:
         """Raises :class:`ttrpc.ServiceTableError` if two tables have the same name."""
-        self._methods: dict[str, Any] = {}
+        self._methods: dict[str, AnyMethod] = {}
         self._services: set[str] = set()
         for table in tables:
             if table.name in self._services:
@@ -71,7 +72,7 @@ class MethodIndex:
             return method
         shown = path[:MAX_ECHO]
         if method is not None:
-            raise StatusError(Code.UNIMPLEMENTED, f"{shown} streams, which is served over ttRPC")
+            raise StatusError(Code.UNIMPLEMENTED, f"{shown} streams; only ttRPC serves it")
         service = path[1:].partition("/")[0]
         if service in self._services:
             raise StatusError(Code.UNIMPLEMENTED, f"{shown} method")

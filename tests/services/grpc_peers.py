@@ -25,6 +25,8 @@ from ttrpc import (
     CallContext,
     Code,
     Method,
+    Sender,
+    ServerStreamMethod,
     ServiceTable,
     StatusError,
     unsupported,
@@ -82,7 +84,18 @@ class Echo:
         absent = Method(
             api_pb2.GetResourceRequest, api_pb2.GetResourceResponse, unsupported("/a.B/Absent")
         )
-        return ServiceTable(SERVICE, {"GetResource": method, "Absent": absent})
+        stream = ServerStreamMethod(
+            api_pb2.GetResourceRequest, api_pb2.GetResourceResponse, self._stream
+        )
+        return ServiceTable(SERVICE, {"GetResource": method, "Absent": absent, "Watch": stream})
+
+    async def _stream(
+        self,
+        _request: api_pb2.GetResourceRequest,
+        _sender: Sender[api_pb2.GetResourceResponse],
+        _context: CallContext,
+    ) -> None:
+        raise AssertionError("gRPC serves no streams")
 
 
 @asynccontextmanager

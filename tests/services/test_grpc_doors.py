@@ -119,6 +119,7 @@ async def test_a_broken_handler_tells_nothing(listener: GrpcListener) -> None:
         ("/api.Nothing/GetResource", 12, "api.Nothing service does not exist"),
         (f"/{SERVICE}/Nothing", 12, f"/{SERVICE}/Nothing method"),
         (f"/{SERVICE}/Absent", 5, "/a.B/Absent is not supported"),
+        (f"/{SERVICE}/Watch", 12, f"/{SERVICE}/Watch streams; only ttRPC serves it"),
     ],
 )
 async def test_absent_methods(listener: GrpcListener, method: str, code: int, text: str) -> None:
