@@ -22,6 +22,8 @@ from mocktee.kbs.process import KbsProcess
 from mocktee.pki import MockPki
 from mocktee.seeding import EXAMPLE_RESOURCE, Seeds, seed_key_broker
 from mocktee.tsm.process import TsmProcess
+from protos import getresource_pb2
+from protos.services import GET_RESOURCE_V0_8
 from protos.stubs import AttestationAgentStub, GetResourceStub
 from tests.services import faulty_program
 from tests.services.faulty_program import CANARY
@@ -163,6 +165,17 @@ async def test_the_plan_of_the_0_8_era(world: World, tmp_path: Path) -> None:
             assert await resource(client) == world.seeds.example_key
         async with await agent.connect(AGENT_SOCKET) as client:
             assert (await AttestationAgentStub(client).get_tee_type()).tee == "tdx"
+        async with await agent.connect(f"{folder}/getresource.sock") as client:
+            reply = await client.call(
+                GET_RESOURCE_V0_8,
+                "GetResource",
+                getresource_pb2.GetResourceRequest(
+                    ResourcePath=f"/{EXAMPLE_RESOURCE}", KbcName="cc_kbc", KbsUri=world.kbs.url
+                ),
+                getresource_pb2.GetResourceResponse,
+                timeout_s=LIMIT_SECONDS,
+            )
+            assert reply.Resource == world.seeds.example_key
         assert_only_log_lines(agent.console.read(), world.seeds.example_key)
         assert all(process.returncode is None for process in agent.started)
 
@@ -219,6 +232,8 @@ async def test_running_out_of_descriptors_passes(world: World, tmp_path: Path) -
         agent.write(f"{INITDATA}/cdh.toml", b'[kbc]\nname = "cc_kbc"\n')
         await agent.launch(limited, *HUB_ARGUMENTS, wait_for=HUB_SOCKET)
         async with await agent.connect() as client:
+            with pytest.raises(StatusError, match="no key broker is configured"):
+                await resource(client)
             crowd = [
                 (await asyncio.open_unix_connection(str(agent.outside(HUB_SOCKET))))[1]
                 for _ in range(60)
@@ -229,6 +244,7 @@ async def test_running_out_of_descriptors_passes(world: World, tmp_path: Path) -
                 await resource(client)
             for writer in crowd:
                 writer.close()
+                await writer.wait_closed()
             async with await agent.connect() as another:
                 with pytest.raises(StatusError, match="no key broker is configured"):
                     await resource(another)
