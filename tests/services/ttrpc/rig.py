@@ -124,12 +124,17 @@ class RawPeer:
         envelope = Request(service=SERVICE, method=method, payload=payload)
         self.send(stream_id, 1, flags, envelope.SerializeToString())
 
-    async def reply(self) -> Reply:
+    async def frame(self) -> tuple[int, int, int, bytes]:
+        """Return stream id, type, flags and data of the next frame."""
         async with asyncio.timeout(PATIENCE_S):
             header = await self._reader.readexactly(HEADER.size)
             length, stream_id, frame_type, flags = HEADER.unpack(header)
-            assert (frame_type, flags) == (2, 0)
-            response = Response.FromString(await self._reader.readexactly(length))
+            return stream_id, frame_type, flags, await self._reader.readexactly(length)
+
+    async def reply(self) -> Reply:
+        stream_id, frame_type, flags, data = await self.frame()
+        assert (frame_type, flags) == (2, 0)
+        response = Response.FromString(data)
         status = response.status
         return Reply(stream_id, status.code, status.message, response.payload)
 
