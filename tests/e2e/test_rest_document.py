@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TCP, SOCKET = "127.0.0.1:8006", "/run/confidential-guest/rest.sock"
+TCP, SOCKETS = "127.0.0.1:8006", "/run/confidential-guest/"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ async def test_the_document_shows_every_route_with_a_command() -> None:
     for route in ("/cdh/resource/", "/aa/token?", "/aa/evidence?", "/aa/additional-evidence?",
                   "/aa/aael", "/info", "/livez", "/readyz", "/openapi.json"):  # fmt: skip
         assert f"{TCP}{route}" in text, route
-    assert len([section for section in sections() if section.configuration]) == 4
+    assert len([section for section in sections() if section.configuration]) == 5
 
 
 @asynccontextmanager
@@ -63,12 +63,12 @@ async def server_of(stage: Stage, section: Section, folder: Path) -> AsyncIterat
         yield {TCP: f"127.0.0.1:{stage.rest_port}"}
         return
     port = free_port()
-    places = {TCP: f"127.0.0.1:{port}", SOCKET: str(folder / "rest.sock")}
+    places = {TCP: f"127.0.0.1:{port}", SOCKETS: f"{folder}/"}
     common = (
         f'bind = "127.0.0.1:{port}"\nfeatures = "all"\n'
         f'cdh_addr = "unix://{stage.hub_socket}"\naa_addr = "unix://{stage.agent_socket}"\n'
     )
-    text = section.configuration.replace(SOCKET, places[SOCKET])
+    text = section.configuration.replace(SOCKETS, places[SOCKETS])
     if "[rest]\n" not in text:
         text = "[rest]\n" + text
     config = folder / "rest.toml"
