@@ -18,7 +18,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TCP, SOCKETS = "127.0.0.1:8006", "/run/confidential-guest/"
+TCP = "127.0.0.1:8006"
+FOLDERS = ("/run/confidential-guest/", "/run/confidential-containers/")
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ async def server_of(stage: Stage, section: Section, folder: Path) -> AsyncIterat
         yield {TCP: f"127.0.0.1:{stage.rest_port}"}
         return
     port = free_port()
-    places = {TCP: f"127.0.0.1:{port}", SOCKETS: f"{folder}/"}
+    places = {TCP: f"127.0.0.1:{port}", **dict.fromkeys(FOLDERS, f"{folder}/")}
     common = (
         f'bind = "127.0.0.1:{port}"\nfeatures = "all"\n'
         f'cdh_addr = "unix://{stage.hub_socket}"\naa_addr = "unix://{stage.agent_socket}"\n'
     )
-    text = section.configuration.replace(SOCKETS, places[SOCKETS])
+    text = section.configuration
+    for written in FOLDERS:
+        text = text.replace(written, places[written])
     if "[rest]\n" not in text:
         text = "[rest]\n" + text
     config = folder / "rest.toml"
