@@ -110,7 +110,8 @@ class Exchange(asyncio.Protocol):
 
     async def close(self) -> None:
         self._lose("closed by this side")
-        if self._transport is not None:
+        # Once lost, a transport of asyncio's own loop can no longer be aborted.
+        if self._transport is not None and not self._gone.done():
             self._transport.abort()
             # Shielded, as several may wait and one cancelled waiter must not take it from all.
             await asyncio.shield(self._gone)
