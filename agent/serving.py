@@ -77,8 +77,8 @@ async def serve(config: AgentConfig, initdata: Initdata | None, shutdown: Shutdo
     async with Supervisor() as supervisor:
         agent = await supervisor.start(agent_part(config, initdata))
         doors = agent_doors(config, agent)
+        passed.require_only(*doors)
         async with open_doors(doors, passed) as opened:
-            passed.require_all_taken()
             probes = {"agent": agent_probe(doors["agent"].address)}
             await serve_until(shutdown, Readiness(), probes)
             await opened.drain(DRAIN_SECONDS)

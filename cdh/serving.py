@@ -80,8 +80,8 @@ async def serve(config: CdhConfig, shutdown: Shutdown) -> None:
         mounts = await supervisor.start(mounts_part(config))
         hub = await supervisor.start(hub_part(config, mounts.present))
         doors = hub_door(config, hub)
+        passed.require_only(*doors)
         async with open_doors(doors, passed) as opened:
-            passed.require_all_taken()
             probes = {"hub": hub_probe(doors["hub"].address)}
             await serve_until(shutdown, Readiness(), probes)
             await opened.drain(DRAIN_SECONDS)

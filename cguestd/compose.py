@@ -31,7 +31,7 @@ from rest.backends import (
 )
 from rest.config import RestConfig
 from rest.counts import RestCounts
-from rest.serving import open_rest_doors
+from rest.serving import open_rest_doors, passed_names
 from secrecy.journal import get_logger
 from serving.doors import Door
 from serving.opening import listen, open_doors
@@ -133,6 +133,7 @@ async def serve(
         if parts.hubs is not None:
             doors |= hub_door(config.cdh, parts.hubs)
             probes["hub"] = hub_probe(doors["hub"].address)
+        passed.require_only(*doors, *_other_names(config, services))
         opened = await stack.enter_async_context(open_doors(doors, passed))
         if "rest" in services:
             parts.rest_counts = RestCounts()
@@ -143,12 +144,17 @@ async def serve(
         reloader = Reloader(config, parts, readiness)
         if config.metrics.socket is not None:
             await _serve_metrics(config.metrics.socket, parts, reloader, passed, stack)
-        passed.require_all_taken()
         if load is not None:
             await stack.enter_async_context(reloader.on_hangup(shutdown, load))
         log.info("serving", services=list(services))
         await serve_until(shutdown, readiness, probes)
         await opened.drain(DRAIN_SECONDS)
+
+
+def _other_names(config: CguestdConfig, services: Sequence[Service]) -> list[str]:
+    """Return the names of passed sockets that are no doors."""
+    metrics = [] if config.metrics.socket is None else ["metrics"]
+    return metrics + (passed_names(config.rest) if "rest" in services else [])
 
 
 async def _serve_metrics(

@@ -194,10 +194,11 @@ class PassedSockets:
         if name in self._named:
             raise SocketError(f"passed socket {name}", problem, hint="remove it from the unit")
 
-    def require_all_taken(self) -> None:
-        """Raise :class:`SocketError` for a socket that nobody here serves."""
+    def require_only(self, *names: str) -> None:
+        """Raise :class:`SocketError` for a socket of another name, which nobody would serve."""
         for name in self._named:
-            self.refuse(name, "no service here has a socket of that name")
+            if name not in names:
+                self.refuse(name, f"expected one of {', '.join(names) or 'none'}")
 
 
 def _require_listening(sock: socket.socket, name: str, address: UnixAddress) -> None:

@@ -35,6 +35,11 @@ async def open_rest_doors(
         yield HttpRequest(bound.host, bound.port, "/livez")
 
 
+def passed_names(config: RestConfig) -> list[str]:
+    """Return the names under which systemd may pass sockets."""
+    return [] if config.socket is None else ["rest"]
+
+
 async def serve(config: RestConfig, shutdown: Shutdown) -> None:
     """Serve until asked to stop. Connects to nobody before the first request."""
     from rest.backends import Backends, TtrpcAttestation, TtrpcResources
@@ -42,9 +47,9 @@ async def serve(config: RestConfig, shutdown: Shutdown) -> None:
     resources = TtrpcResources(UnixAddress.parse(config.cdh_addr))
     attestation = TtrpcAttestation(UnixAddress.parse(config.aa_addr))
     passed = PassedSockets.of_process()
+    passed.require_only(*passed_names(config))
     try:
         async with open_rest_doors(config, Backends(resources, attestation), passed) as probe:
-            passed.require_all_taken()
             await serve_until(shutdown, Readiness(), {"rest": probe})
     finally:
         await resources.aclose()
