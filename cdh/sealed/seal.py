@@ -1,19 +1,23 @@
-"""Making signing keys and sealed vault secrets: the operator's side of the format.
+"""Making signing keys and sealed secrets: the operator's side of the format.
 
 Runs where the secrets are prepared, not in the guest; the hub never calls it.
 """
 
 from __future__ import annotations
 
+import base64
+import os
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdh.errors import SealedFormatError, SealedKeyError
+from cdh.sealed.envelope import DATA_KEY_BYTES, IV_BYTES
 from cdh.sealed.keys import parse_kid, parse_public_jwk
 from cdh.sealed.payload import VERSION
 from cdh.sealed.signature import ALGORITHM
@@ -62,6 +66,83 @@ def generate_signing_key(kid: str) -> SigningKey:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Who signs: the private half of a key, and the ``kid`` that guests find the other half by."""
+
+    kid: str
+    private_jwk: Secret
+
+    def sign(self, payload: dict[str, Any]) -> str:
+        """Return ``sealed.`` text of ``payload``. Raises :class:`SealedKeyError`."""
+        parse_kid(self.kid)
+        header = encode_section(msgspec.json.encode({"alg": ALGORITHM, "kid": self.kid}))
+        body = encode_section(msgspec.json.encode(payload))
+        signature = _sign(self.kid, self.private_jwk, f"{header}.{body}".encode("ascii"))
+        return f"{PREFIX}{header}.{body}.{encode_section(signature)}"
+
+
+def vault_payload(name: str, annotations: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the payload that stands for the KBS resource ``name``.
+
+    Raises ``kbs.ResourceUriError`` if ``name`` is no resource URI.
+    """
+    ResourceUri.parse(name)
+    return held_payload(name, "kbs", {}, annotations)
+
+
+def held_payload(
+    name: str,
+    provider: str,
+    settings: dict[str, Any],
+    annotations: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the payload that stands for the secret ``name`` of a provider."""
+    return {
+        "version": VERSION,
+        "type": "vault",
+        "name": name,
+        "provider": provider,
+        "provider_settings": settings,
+        "annotations": annotations or {},
+    }
+
+
+class KeyEncrypter(Protocol):
+    """A key management service that the operator may encrypt with."""
+
+    async def encrypt(self, key_id: str, plaintext: Secret) -> tuple[bytes, bytes]:
+        """Return ciphertext and iv. Raises ``kms.KmsError``."""
+
+
+async def envelope_payload(
+    content: Secret, key_id: str, encrypter: KeyEncrypter, provider: str, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the payload that holds ``content`` under a new data key, wrapped by a KMS.
+
+    The data key never leaves this process in clear, and is wiped. Raises ``kms.KmsError``.
+    """
+    data_key = Secret(os.urandom(DATA_KEY_BYTES))
+    iv = os.urandom(IV_BYTES["A256GCM"])
+    try:
+        wrapped, kms_iv = await encrypter.encrypt(key_id, data_key)
+        encrypted = AESGCM(data_key.reveal()).encrypt(iv, content.reveal(), None)
+    finally:
+        data_key.wipe()
+    return {
+        "version": VERSION,
+        "type": "envelope",
+        "key_id": key_id,
+        "encrypted_key": _base64(wrapped),
+        "encrypted_data": _base64(encrypted),
+        "wrap_type": "A256GCM",
+        "iv": _base64(iv),
+        "provider": provider,
+        "provider_settings": settings,
+        "annotations": {"iv": _base64(kms_iv)},
+    }
+
+
 def seal_vault(
     name: str, *, kid: str, private_jwk: Secret, annotations: dict[str, Any] | None = None
 ) -> str:
@@ -70,25 +151,11 @@ def seal_vault(
     Raises ``kbs.ResourceUriError`` if ``name`` is no resource URI and :class:`SealedKeyError`
     if the key is not a private P-256 JWK.
     """
-    ResourceUri.parse(name)
-    parse_kid(kid)
-    payload = {
-        "version": VERSION,
-        "type": "vault",
-        "name": name,
-        "provider": "kbs",
-        "provider_settings": {},
-        "annotations": annotations or {},
-    }
-    return sign_payload(payload, kid=kid, private_jwk=private_jwk)
+    return Signer(kid, private_jwk).sign(vault_payload(name, annotations))
 
 
-def sign_payload(payload: dict[str, Any], *, kid: str, private_jwk: Secret) -> str:
-    """Return ``sealed.`` text of any payload. Raises :class:`SealedKeyError`."""
-    header = encode_section(msgspec.json.encode({"alg": ALGORITHM, "kid": kid}))
-    body = encode_section(msgspec.json.encode(payload))
-    signature = _sign(kid, private_jwk, f"{header}.{body}".encode("ascii"))
-    return f"{PREFIX}{header}.{body}.{encode_section(signature)}"
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _sign(kid: str, private_jwk: Secret, signing_input: bytes) -> bytes:

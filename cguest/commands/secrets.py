@@ -1,18 +1,23 @@
-"""``cguest resource get|watch`` and ``cguest secret keygen|seal|unseal``."""
+"""``cguest resource get|watch`` and ``cguest secret inspect|verify|unseal``."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import Final
 
-from cdh.sealed.seal import generate_signing_key, seal_vault
+from cdh.errors import SealedSignatureError
+from cdh.sealed.envelope import parse_sealing
+from cdh.sealed.keys import parse_public_jwk
+from cdh.sealed.payload import EnvelopePayload, VaultPayload, parse_payload
+from cdh.sealed.signature import parse_header, verify_signature
+from cdh.sealed.textual import decode_section, parse_sealed_text
 from cguest.commands.registry import Noun, Verb
+from cguest.commands.sealing import VERBS as SEALING
 from cguest.commands.watching import WATCH
-from cguest.connection import CommandError, connect
-from cguest.outcome import Outcome
+from cguest.connection import RefusedError, connect
+from cguest.files import STDIN, read_file, write_private
+from cguest.outcome import Outcome, Value
 from cguest.sockets import Targets
 from kbs import ResourceUri
 from protos.stubs import GetResourceStub, SealedSecretStub
@@ -21,20 +26,10 @@ from secrecy import Secret
 MAX_SEALED: Final = 64 * 1024  # bytes
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Create ``path`` with mode 0600; an existing file is kept and is an error."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise CommandError(f"writing {path}: {error.strerror}") from error
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-
-
 def _deliver(secret: Secret, output: Path | None) -> Outcome:
     if output is None:
         return Outcome(raw=secret.reveal())
-    _write_private(output, secret.reveal())
+    write_private(output, secret.reveal())
     return Outcome({"written": str(output), "bytes": len(secret)})
 
 
@@ -46,37 +41,57 @@ async def get_resource(args: argparse.Namespace, targets: Targets) -> Outcome:
 
 
 async def unseal(args: argparse.Namespace, targets: Targets) -> Outcome:
-    sealed = args.sealed.encode() if args.sealed != "-" else sys.stdin.buffer.read(MAX_SEALED + 1)
-    if len(sealed) > MAX_SEALED:
-        raise CommandError(f"reading the sealed secret: larger than {MAX_SEALED} bytes")
+    sealed = _sealed(args)
     async with connect(targets.hub, "data hub") as client:
         reply = await SealedSecretStub(client).unseal_secret(sealed, timeout_s=args.timeout)
     return _deliver(Secret(reply.plaintext), args.output)
 
 
-async def keygen(args: argparse.Namespace, _targets: Targets) -> Outcome:
-    key = generate_signing_key(args.kid)
-    stem = args.name
-    _write_private(args.directory / f"{stem}-private.json", key.private_jwk.reveal())
-    _write_private(args.directory / f"{stem}-public.json", key.public_jwk)
+async def inspect(args: argparse.Namespace, _targets: Targets) -> Outcome:
+    """Show what a sealed secret says of itself. Nothing is checked, and nothing in it is secret."""
+    text = parse_sealed_text(_sealed(args))
+    header = parse_header(text.header)
+    payload = parse_payload(decode_section("payload", text.payload))
+    shown: dict[str, Value] = {
+        "type": type(payload).__struct_config__.tag,
+        "provider": payload.provider,
+        "kid": header.kid,
+        "alg": header.alg,
+    }
+    match payload:
+        case VaultPayload():
+            shown["name"] = payload.name
+        case EnvelopePayload():
+            sealing = parse_sealing(payload)
+            shown |= {
+                "key_id": payload.key_id,
+                "wrap_type": payload.wrap_type,
+                "encrypted_bytes": len(sealing.encrypted_data),
+            }
+    for what in ("provider_settings", "annotations"):
+        shown[what] = {k: bytes(v).decode() for k, v in getattr(payload, what).items()}
+    shown["signature"] = "not checked: use cguest secret verify"
+    return Outcome(shown)
+
+
+async def verify(args: argparse.Namespace, _targets: Targets) -> Outcome:
+    """Check signature and payload without a guest. Raises :class:`RefusedError`."""
+    text = parse_sealed_text(_sealed(args))
+    header = parse_header(text.header)
+    key = parse_public_jwk(header.kid, read_file(args.key, MAX_SEALED))
+    try:
+        verify_signature(text, header.kid, key)
+    except SealedSignatureError as error:
+        raise RefusedError(str(error)) from error
+    payload = parse_payload(decode_section("payload", text.payload))
+    kind = type(payload).__struct_config__.tag
     return Outcome(
-        {
-            "private_key": str(args.directory / f"{stem}-private.json"),
-            "public_key": str(args.directory / f"{stem}-public.json"),
-            "kid": args.kid,
-        },
-        text=f"wrote {stem}-private.json and {stem}-public.json to {args.directory}\n"
-        f"next: store the public half in the key broker as {args.kid}",
+        {"signature": "holds", "kid": header.kid, "type": kind, "provider": payload.provider}
     )
 
 
-async def seal(args: argparse.Namespace, _targets: Targets) -> Outcome:
-    try:
-        key = Secret(args.key.read_bytes())
-    except OSError as error:
-        raise CommandError(f"reading {args.key}: {error.strerror}") from error
-    sealed = seal_vault(args.resource, kid=args.kid, private_jwk=key)
-    return Outcome({"sealed": sealed}, text=sealed)
+def _sealed(args: argparse.Namespace) -> bytes:
+    return args.sealed.encode() if args.sealed != "-" else read_file(STDIN, MAX_SEALED)
 
 
 def _output(parser: argparse.ArgumentParser) -> None:
@@ -95,18 +110,13 @@ def _unseal_arguments(parser: argparse.ArgumentParser) -> None:
     _output(parser)
 
 
-def _keygen_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--kid", required=True, metavar="URI", help="where the public half will be found"
-    )
-    parser.add_argument("--name", default="sealed-signing", help="first part of the file names")
-    parser.add_argument("--directory", type=Path, default=Path(), help="default: here")
+def _text_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sealed", metavar="SEALED", help="the text sealed.…, or - for stdin")
 
 
-def _seal_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resource", required=True, metavar="URI", help="what it stands for")
-    parser.add_argument("--key", required=True, type=Path, metavar="FILE", help="private JWK")
-    parser.add_argument("--kid", required=True, metavar="URI", help="key id written into it")
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    _text_arguments(parser)
+    parser.add_argument("--key", required=True, type=Path, metavar="FILE", help="public JWK")
 
 
 NOUNS = (
@@ -129,20 +139,19 @@ NOUNS = (
         "secret",
         "sealed secrets",
         (
+            *SEALING,
             Verb(
-                "keygen",
-                "make a signing key pair for sealed secrets",
-                keygen,
-                _keygen_arguments,
-                "example: cguest secret keygen --kid kbs:///default/signing-key/sealed",
+                "inspect",
+                "show what a sealed secret says of itself, unchecked",
+                inspect,
+                _text_arguments,
             ),
             Verb(
-                "seal",
-                "make a sealed secret that stands for a resource",
-                seal,
-                _seal_arguments,
-                "The sealed text holds no secret: it names a resource, and is signed so that\n"
-                "the host cannot make it name another one.",
+                "verify",
+                "check signature and payload of a sealed secret, without a guest",
+                verify,
+                _verify_arguments,
+                "Exit code 1: the signature does not hold under the key.",
             ),
             Verb(
                 "unseal",

@@ -32,7 +32,7 @@ ARROWS: dict[str, set[str]] = {
     "guesthook": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},
     "explain": {"tdx", "kbs", "secrecy"},
-    "cguest": {"explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "lifecycle", "secrecy"},
+    "cguest": {"explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "kms", "lifecycle", "secrecy"},
     "cguestd": PRODUCT - {"cguest", "cguestd", "explain", "guesthook"},
     "mocktee": set(),
     "demo": EVERYTHING,

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cdh.errors import SealedContentError, SealedFormatError, SealedKmsError
 from cdh.refusal import is_refusal
 from cdh.sealed.keys import SigningKeys
-from cdh.sealed.seal import SigningKey, generate_signing_key, sign_payload
+from cdh.sealed.seal import Signer, SigningKey, envelope_payload, generate_signing_key
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
 from kbs import ResourceUri
+from kms.aliyun.gateway import GatewayClient
 from mocktee.kms import KmsClientKey
 from secrecy import Secret
 from tests.services.kms_rig import GATEWAY, KEY, KmsRig, kms_rig, new_client_key
@@ -80,7 +81,7 @@ def envelope(rig: KmsRig, wrap_type: str = "A256GCM", data_key: bytes = DATA_KEY
 
 
 def sealed(payload: dict[str, Any], key: SigningKey) -> bytes:
-    return sign_payload(payload, kid=KID, private_jwk=key.private_jwk).encode()
+    return Signer(KID, key.private_jwk).sign(payload).encode()
 
 
 @pytest.mark.parametrize("wrap_type", ["A256GCM", "A256CTR"])
@@ -158,3 +159,13 @@ async def test_nothing_is_asked_before_the_signature_holds(rig: KmsRig, unsealer
     with pytest.raises(Exception, match="signature"):
         await unsealer.unseal(sealed(envelope(rig), other))
     assert not rig.mock.calls
+
+
+async def test_what_the_operator_seals_the_guest_opens(
+    rig: KmsRig, unsealer: Unsealer, signing_key: SigningKey
+) -> None:
+    client = await rig.directory.decrypter("aliyun", GATEWAY)
+    assert isinstance(client, GatewayClient)
+    payload = await envelope_payload(Secret(VALUE), KEY, client, "aliyun", SETTINGS)
+    assert text(VALUE) not in str(payload)
+    assert (await unsealer.unseal(sealed(payload, signing_key))).reveal() == VALUE
