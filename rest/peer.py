@@ -44,7 +44,7 @@ _UCRED: Final = struct.Struct("3i")
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A process of the guest itself: in no container, and in this process' pid namespace."""
+    """A process of the guest itself: in no container, root directory and pid namespace as ours."""
 
     def __str__(self) -> str:
         return "guest"
@@ -137,8 +137,9 @@ class Identifier:
         if found is None:
             if os.readlink(own / "ns/pid") != os.readlink(self._proc / "self/ns/pid"):
                 raise CallerUnknownError("it is in a container that its control groups do not name")
+            _require_root_directory(own, self._proc / "self/root", "this guest")
             return Guest()
-        self._require_root_directory(own, found)
+        _require_root_directory(own, self._bundles / found / "rootfs", "its container")
         return Container(found, self._annotations(found))
 
     def _has_bundle(self, name: str) -> bool:
@@ -148,13 +149,6 @@ class Identifier:
             return stat.S_ISREG(os.lstat(self._bundles / name / "config.json").st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return False
-
-    def _require_root_directory(self, own: Path, name: str) -> None:
-        """Compare device and inode of the process' root with the container's ``rootfs``."""
-        theirs = os.stat(own / "root")
-        rootfs = os.stat(self._bundles / name / "rootfs")
-        if (theirs.st_dev, theirs.st_ino) != (rootfs.st_dev, rootfs.st_ino):
-            raise CallerUnknownError("its root directory is not that of its container")
 
     def _annotations(self, name: str) -> Mapping[str, str]:
         with _opened(self._bundles / name / "config.json") as fd:
@@ -166,6 +160,13 @@ class Identifier:
                 if len(self._kept) > MAX_KEPT:
                     self._kept.popitem(last=False)
             return kept
+
+
+def _require_root_directory(process: Path, expected: Path, of: str) -> None:
+    """Compare device and inode of the process' root directory with those of ``expected``."""
+    theirs, ours = os.stat(process / "root"), os.stat(expected)
+    if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+        raise CallerUnknownError(f"its root directory is not that of {of}")
 
 
 @contextmanager

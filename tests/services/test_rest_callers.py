@@ -171,6 +171,7 @@ async def test_a_process_of_the_guest_is_its_own_identity(world: World) -> None:
         pytest.param("kubepods/{elsewhere}", "", "root directory is not", id="group of another"),
         pytest.param("kubepods/{broken}", "", "config.json cannot be read", id="broken bundle"),
         pytest.param("kubepods/{a}", "chroot {chroot}", "root directory is not", id="chroot"),
+        pytest.param("", "chroot {chroot}", "is not that of this guest", id="chroot, no group"),
         pytest.param("kubepods/x", "unshare -p -f", "do not name", id="a pid namespace"),
         pytest.param("", "unshare -p -f", "do not name", id="a pid namespace, no group"),
     ],
