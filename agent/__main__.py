@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.config import DEFAULT_SOCKET, AgentConfig
 from agent.initdata import read_initdata
 from agent.serving import serve
-from agent.settings import initdata_beside, load
+from agent.settings import examine, initdata_beside, load
 from lifecycle import Shutdown
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
@@ -105,7 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     start = _Start(options, environ)
     return run_program(
-        NAME, options, start.load, lambda config: config.log.journal_level, start.serve
+        NAME,
+        options,
+        start.load,
+        lambda config: config.log.journal_level,
+        start.serve,
+        examine=examine,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.config import AgentConfig, KbsConfig
-from kbs import TeeKeyAlgorithm
+from kbs import KbsClient, KbsTls, TeeKeyAlgorithm
 from lifecycle.addresses import (
     CC_KBC,
     KBC_PARAMS_PARAMETER,
@@ -148,6 +148,18 @@ def _of_kbs(key: str, kbs: KbsConfig) -> Iterator[Weakening]:
         yield Weakening(f"{key}.cert", "adds an authority that may name the KBS", said=False)
     if kbs.key_algorithm is TeeKeyAlgorithm.RSA1_5:
         yield Weakening(f"{key}.tee_key_algorithm", "RSA1_5 is open to padding oracles")
+
+
+def examine(config: AgentConfig) -> None:
+    """Build the clients of all key brokers, which connect nowhere.
+
+    Raises ``kbs.KbsError`` for an address or trust anchor that cannot be used.
+    """
+    tokens = config.token_configs
+    for kbs in (*((tokens.kbs,) if tokens.kbs is not None else ()), *tokens.others):
+        tls = KbsTls(ca_pem=kbs.cert, pins=frozenset(kbs.pins))
+        for url in (kbs.url, *kbs.urls):
+            KbsClient(url, tls, proxy=kbs.proxy)
 
 
 def initdata_beside(path: Path | None, directory: Path = INITDATA_DIRECTORY) -> Path | None:

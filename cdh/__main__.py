@@ -10,7 +10,7 @@ from typing import Final
 
 from cdh.config import DEFAULT_SOCKET
 from cdh.serving import serve
-from cdh.settings import load
+from cdh.settings import examine, load
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
 from lifecycle.program import program_parser, run_program, spellings
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lambda: load(options.config, environ, KernelCommandLine.read(), flags),
         lambda config: config.log.journal_level,
         serve,
+        examine=examine,
     )
 
 

@@ -20,6 +20,7 @@ from cdh.image_config import (
     POLICY_PARAMETER,
     VERIFICATION_PARAMETER,
 )
+from kbs import KbsClient, KbsTls
 from lifecycle import SettingsError
 from lifecycle.addresses import (
     KBC_PARAMS_PARAMETER,
@@ -200,6 +201,20 @@ def weakenings(config: CdhConfig) -> Iterator[Weakening]:
         yield Weakening(
             "mounts.ca_file", "adds an authority that may name the object store", said=False
         )
+
+
+def examine(config: CdhConfig) -> None:
+    """Build the clients of all key brokers, which connect nowhere; read ``mounts.ca_file``.
+
+    Raises ``kbs.KbsError`` for an address or trust anchor that cannot be used,
+    :class:`SettingsError` for the file. Blocks.
+    """
+    brokers: list[KbcSection | NamedKbc] = [config.kbc, *config.kbc.named]
+    for broker in brokers:
+        tls = KbsTls(ca_pem=broker.kbs_cert, pins=frozenset(broker.pins))
+        for url in filter(None, (broker.url, *broker.urls)):
+            KbsClient(url, tls, proxy=broker.proxy)
+    config.mounts.ca_pem()
 
 
 def _of_brokers(config: CdhConfig) -> Iterator[Weakening]:

@@ -10,7 +10,7 @@ from typing import Final, cast
 
 from cguestd.compose import serve
 from cguestd.config import ALL_SERVICES, CguestdConfig, Service
-from cguestd.settings import load
+from cguestd.settings import examine, load
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
 from lifecycle.program import program_parser, run_program, spellings
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         read,
         lambda config: config.log.journal_level,
         lambda config, shutdown: serve(config, options.services, shutdown, read_again),
+        examine=examine,
     )
 
 

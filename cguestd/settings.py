@@ -45,6 +45,12 @@ def load(
     )
 
 
+def examine(config: CguestdConfig) -> None:
+    """As the services' own. Raises ``kbs.KbsError`` or ``lifecycle.SettingsError``. Blocks."""
+    agent.settings.examine(config.agent)
+    cdh.settings.examine(config.cdh)
+
+
 def _given(
     environ: Mapping[str, str], kernel: KernelCommandLine, tree: Mapping[str, object] | None
 ) -> Iterator[Given]:

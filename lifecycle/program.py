@@ -82,11 +82,18 @@ def run_program(
     load: Callable[[], Settings[T]],
     level: Callable[[T], str],
     serve: Callable[[T, Shutdown], Awaitable[None]],
+    *,
+    examine: Callable[[T], None] = lambda _: None,
 ) -> int:
-    """Load, then print, check or serve. Return the exit code: 0, or 1 with one line on stderr."""
+    """Load, then print, check or serve. Return the exit code: 0, or 1 with one line on stderr.
+
+    ``examine`` is for checking only: it tries what a start would stumble over later.
+    """
     try:
         settings = load()
         configure_logging(options.log_level or level(settings.value))
+        if options.check_config:
+            examine(settings.value)
     except Exception as error:
         # Errors of ours carry a hint; anything else is a defect and shows its trace.
         if not isinstance(error, LifecycleError) and not hasattr(error, "hint"):

@@ -158,6 +158,29 @@ def test_checking_says_what_weakens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "text", "problem"),
+    [
+        ("agent", "[token_configs.kbs]\nurl = 'https://u:hunter2@k'", "user name"),
+        ("agent", "[token_configs.kbs]\nurl = 'https://k'\ncert = '/a/path'", "usable PEM"),
+        ("cdh", "[kbc]\nurl = 'ftp://k'", "not http or https"),
+        ("cdh", "[kbc]\nurl = 'https://k'\nproxy = 'https://p'", "its proxy"),
+        ("cdh", "mounts.ca_file = '/nonexistent'", "mounts.ca_file cannot be read"),
+        ("cguestd", "[cdh.kbc]\nurl = 'https://k'\nkbs_cert = 'x'", "usable PEM"),
+    ],
+)
+def test_checking_tries_what_a_start_would_stumble_over(
+    tmp_path: Path, module: str, text: str, problem: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    done = run(module, "-c", str(path), "--check-config")
+    assert done.returncode == 1
+    assert problem in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("module", "name", "value"),
     [
         ("cdh", "SKIP_SEALED_SECRET_VERIFICATION", "true"),
