@@ -20,6 +20,7 @@ from cdh.mounts.mountinfo import read_mountinfo
 from cdh.resources import ResourceSource
 from kbs import HoldOff, HoldOffPolicy, KbsError, ResourceUri
 from kbs.errors import HandshakeHeldError
+from lifecycle.directories import enter, open_root
 from secrecy import Secret
 from secrecy.journal import get_logger
 
@@ -33,7 +34,6 @@ FILE_MODE: Final = 0o600
 DIRECTORY_MODE: Final = 0o700
 SHARED_MODE: Final = 0o755  # of the directories above, where sockets lie as well
 IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -150,7 +150,7 @@ def write_credential(path: str, content: Secret, root: str = CREDENTIALS_ROOT) -
     """
     *directories, name = _segments("credentials[]", path, root)
     try:
-        directory = os.open("/", _DIRECTORY)
+        directory = open_root()
         try:
             *above, own = root.strip("/").split("/")
             for part in above:
@@ -168,10 +168,10 @@ def write_credential(path: str, content: Secret, root: str = CREDENTIALS_ROOT) -
 def _enter(directory: int, part: str, mode: int) -> int:
     """Open or make ``part``, never through a symbolic link. Closes ``directory`` on success."""
     try:
-        inner = os.open(part, _DIRECTORY, dir_fd=directory)
+        inner = enter(directory, part)
     except FileNotFoundError:
         os.mkdir(part, mode, dir_fd=directory)
-        inner = os.open(part, _DIRECTORY, dir_fd=directory)
+        inner = enter(directory, part)
     os.close(directory)
     return inner
 
