@@ -15,10 +15,12 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 from grpclib.config import Configuration
-from grpclib.protocol import AbstractHandler, H2Protocol, Stream
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, Stream
 from h2.config import H2Configuration
+from h2.connection import H2Connection
 from h2.events import DataReceived
 from h2.exceptions import H2Error
+from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 from secrecy.journal import get_logger
@@ -44,7 +46,8 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113, 3.4
 FRAME_HEADER: Final = 9  # bytes, length first
 MAX_FRAME: Final = 1 << 14  # SETTINGS_MAX_FRAME_SIZE where nobody announces more
 H2_CONFIG: Final = H2Configuration(client_side=False, header_encoding="ascii")
-WINDOWS: Final = Configuration().__for_server__()
+CONFIG: Final = Configuration().__for_server__()
+WINDOW_BYTES: Final = 4 * 1024 * 1024  # unread at most, of a stream and of a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +261,17 @@ class Calls(AbstractHandler):
                 raise StatusError(Code.UNKNOWN, text) from error
 
 
+class BoundedH2(H2Connection):
+    """Remembers fewer closed streams: 65,536 of them are 6 MiB for every connection."""
+
+    MAX_CLOSED_STREAMS = 1024
+
+
 class GrpcConnection(H2Protocol):
     """The protocol object of one accepted socket."""
 
     def __init__(self, calls: Calls, limits: GrpcLimits, forget: Callable[[GrpcConnection], None]):
-        super().__init__(calls, WINDOWS, H2_CONFIG)
+        super().__init__(calls, CONFIG, H2_CONFIG)
         self.calls = calls
         self.calls.abort = self.abort
         self._limits = limits
@@ -273,8 +282,16 @@ class GrpcConnection(H2Protocol):
         self.last_used = asyncio.get_running_loop().time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """As of grpclib, with an HTTP/2 state of ours."""
         self._transport = cast("asyncio.Transport", transport)
-        super().connection_made(transport)
+        state = BoundedH2(config=H2_CONFIG)
+        state.initiate_connection()
+        state.increment_flow_control_window(WINDOW_BYTES - state.local_settings.initial_window_size)
+        state.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES})
+        self.connection = Connection(state, self._transport, config=CONFIG)
+        self.connection.flush()
+        self.connection.initialize()
+        self.processor = EventsProcessor(self.calls, self.connection)
 
     def data_received(self, data: bytes) -> None:
         """Feed HTTP/2. What breaks its rules ends this connection, with GOAWAY where h2 has one."""

@@ -146,6 +146,8 @@ class GrpcServer:
             self._connections.discard(connection)
             self._left.set()
 
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         calls = Calls(self._methods, self._limits, self._bytes, _credentials(accepted), group)
         connection = GrpcConnection(calls, self._limits, forget)
         opened.add(connection)
