@@ -15,7 +15,7 @@ import msgspec
 from agent.devices import DeviceName
 from kbs import ProtocolVersion, TeeKeyAlgorithm, TeeKeyError
 from lifecycle.errors import SettingsError
-from lifecycle.log_filter import DEFAULT_LEVEL, level_of
+from lifecycle.log_filter import LogConfig
 from serving.doors import parse_door
 from tdx.ccel import CCEL_PATH
 from tdx.errors import QgsAddressError
@@ -103,23 +103,6 @@ class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enable_eventlog: bool = False
     eventlog_algorithm: Literal["sha256", "sha384", "sha512"] = "sha384"
     directory: AbsolutePath = "/run/attestation-agent"
-
-
-class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[log]``. The reference's filters are accepted; quiet by default."""
-
-    level: str = DEFAULT_LEVEL
-
-    def __post_init__(self) -> None:
-        """Raises ``ValueError``, which decoding turns into its own."""
-        try:
-            level_of(self.level)
-        except ValueError as error:
-            raise ValueError(f"level: {error}") from error
-
-    @property
-    def journal_level(self) -> str:
-        return level_of(self.level)
 
 
 class TeeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from cdh.mounts.spec import MountPolicy
 from cdh.section import Section
 from lifecycle import SettingsError, UnixAddress
 from lifecycle.addresses import CC_KBC
-from lifecycle.log_filter import DEFAULT_LEVEL, level_of
+from lifecycle.log_filter import LogConfig
 from serving.doors import parse_door
 
 DEFAULT_SOCKET: Final = "unix:///run/confidential-containers/cdh.sock"
@@ -80,23 +80,6 @@ class Credential(Section, frozen=True):
     path: str
 
 
-class LogSection(Section, frozen=True):
-    """``level`` may be a filter of the reference: :mod:`lifecycle.log_filter`."""
-
-    level: str = DEFAULT_LEVEL
-
-    def __post_init__(self) -> None:
-        """Raises ``ValueError``, which decoding turns into its own."""
-        try:
-            level_of(self.level)
-        except ValueError as error:
-            raise ValueError(f"level: {error}") from error
-
-    @property
-    def journal_level(self) -> str:
-        return level_of(self.level)
-
-
 class MountsSection(Section, frozen=True):
     """Ours. ``endpoints`` empty admits every https endpoint; ``ca_file`` adds roots for OSS.
 
@@ -141,7 +124,7 @@ class CdhConfig(Section, frozen=True):
     kbc: KbcSection = KbcSection()
     credentials: tuple[Credential, ...] = ()
     skip_sealed_secret_verification: bool = False
-    log: LogSection = LogSection()
+    log: LogConfig = LogConfig()
     image: ImageSection = ImageSection()
     mounts: MountsSection = MountsSection()
 

@@ -6,10 +6,11 @@ from typing import Literal
 
 import msgspec
 
-from agent.config import AgentConfig, LogConfig
+from agent.config import AgentConfig
 from cdh.config import CdhConfig
 from cdh.credentials import check_credentials
 from lifecycle import SettingsError, UnixAddress
+from lifecycle.log_filter import LogConfig
 from rest.config import RestConfig
 from rest.strict import Compatibility
 

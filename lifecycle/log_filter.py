@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 DEFAULT_LEVEL: Final = "warning"
 MAX_CHARACTERS: Final = 1024
 NAMES: Final = ("debug", "info", "warning", "error")
@@ -52,3 +54,21 @@ def level_of(text: str) -> str:
         elif not _TARGET.fullmatch(target if equals else named) or (equals and known is None):
             raise ValueError("not of the form LEVEL,TARGET=LEVEL,...")
     return level or DEFAULT_LEVEL
+
+
+class LogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]`` of every program. ``level`` may be a filter; quiet by default."""
+
+    level: str = DEFAULT_LEVEL
+
+    def __post_init__(self) -> None:
+        """Raises ``ValueError``, which decoding turns into its own."""
+        try:
+            level_of(self.level)
+        except ValueError as error:
+            raise ValueError(f"level: {error}") from error
+
+    @property
+    def journal_level(self) -> str:
+        """``debug``, ``info``, ``warning`` or ``error``."""
+        return level_of(self.level)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from lifecycle.environment import take_environment
-from lifecycle.log_filter import level_of
 from lifecycle.program import program_parser, run_program, spellings
 from lifecycle.sources import Given, Source, SourceKind
 from rest.config import DEFAULT_AGENT, DEFAULT_BIND, DEFAULT_CDH
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         NAME,
         options,
         lambda: load(options.config, environ, _flags(options)),
-        lambda config: level_of(config.log.level),
+        lambda config: config.log.journal_level,
         serve,
     )
 

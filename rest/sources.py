@@ -8,26 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from lifecycle.file_source import load_file
-from lifecycle.log_filter import DEFAULT_LEVEL
+from lifecycle.log_filter import LogConfig
 from lifecycle.program_log import rust_log
 from lifecycle.sources import Given, Layers, Settings, Weakening
 from rest.config import RestConfig
 from rest.strict import Compatibility
 
 
-class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[log]`` of this program."""
-
-    level: str = DEFAULT_LEVEL
-
-
 class RestProgramConfig(RestConfig, frozen=True, forbid_unknown_fields=True):
     """``[rest]`` of ``cguestd`` as a file of its own, with ``[log]``."""
 
-    log: LogSection = LogSection()
+    log: LogConfig = LogConfig()
 
 
 def load(

@@ -105,6 +105,18 @@ def test_rules_of_rest_come_from_a_file_and_flags_win(tmp_path: Path) -> None:
     assert lines["limits.burst = 7"] == f"file {path}"
 
 
+@pytest.mark.parametrize(
+    ("module", "prefix"), [("agent", ""), ("cdh", ""), ("rest", ""), ("cguestd", "cdh.")]
+)
+def test_a_level_that_is_none(tmp_path: Path, module: str, prefix: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f"{prefix}log.level = 'loud'\n")
+    done = run(module, "--config", str(path))
+    assert done.returncode == 1
+    assert "level: unknown; choose one of" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_all_have_in_common(name: str) -> None:
     module = PROGRAMS[name]
@@ -131,6 +143,7 @@ def test_what_all_have_in_common(name: str) -> None:
         ("cdh", ["-s", "0.0.0.0:1"], "loopback"),
         ("rest", ["-f", "everything"], "is unknown"),
         ("rest", ["-b", "0.0.0.0:8006"], "not a loopback address"),
+        ("rest", ["--config", "/nonexistent"], "No such file"),
         ("cguestd", ["-c", "/nonexistent"], "No such file"),
     ],
 )
