@@ -19,8 +19,10 @@ from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "configuration.md").read_text()
 # Switches of Python packages are named as such.
-OF_PACKAGES = {"AIOHTTP_", "CRYPTOGRAPHY_", "FROZENLIST_", "MULTIDICT_", "PROTOCOL_BUFFERS_",
-               "UVLOOP_", "UV_", "YARL_"}  # fmt: skip
+OF_PACKAGES = {
+    "AIOHTTP_", "CRYPTOGRAPHY_", "FROZENLIST_", "MULTIDICT_", "PROPCACHE_", "PROTOCOL_BUFFERS_",
+    "PYCRYPTODOME_", "TEMPORARILY_DISABLE_PROTOBUF_VERSION_CHECK", "UVLOOP_", "UV_", "YARL_",
+}  # fmt: skip
 PARSERS = [
     agent.__main__._parser(),
     cdh.__main__._parser(),
