@@ -261,7 +261,7 @@ class Connection(asyncio.Protocol):
         elif frame.stream_id % 2 == 0:
             self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, "stream id must be odd")
         elif frame.type == FrameType.REQUEST and frame.stream_id in self._streams:
-            text = "StreamID cannot be re-used while it is open"
+            text = "StreamID is that of an open stream"
             self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
         elif frame.type == FrameType.REQUEST:
             self._take_request(frame)

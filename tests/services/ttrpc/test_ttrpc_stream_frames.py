@@ -182,11 +182,11 @@ async def test_a_message_that_does_not_parse_ends_the_stream(peer: RawPeer) -> N
         pytest.param([(DATA, 1, b"x")], CLOSED, id="close-with-body"),
         pytest.param([(DATA, END, b""), (DATA, 0, b"")], SENT_ON, id="data-after-the-end"),
         pytest.param(
-            [(REQUEST, RUST_OPEN, opening("Hold"))], "StreamID cannot be re-used while it is open",
+            [(REQUEST, RUST_OPEN, opening("Hold"))], "StreamID is that of an open stream",
             id="opened-again",
         ),
         pytest.param(
-            [(REQUEST, 0, opening("Nope"))], "StreamID cannot be re-used while it is open",
+            [(REQUEST, 0, opening("Nope"))], "StreamID is that of an open stream",
             id="unary-call-of-the-same-id",
         ),
         pytest.param(
