@@ -13,7 +13,7 @@ from cguestd.config import ALL_SERVICES, CguestdConfig, Service
 from cguestd.settings import examine, load
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
-from lifecycle.program import program_parser, run_program, spellings
+from lifecycle.program import announce, program_parser, run_program, spellings
 from lifecycle.sources import Settings
 from secrecy.journal import configure_logging
 
@@ -60,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return load(options.config, environ, KernelCommandLine.read())
 
     def read_again() -> CguestdConfig:
-        config = read().value
-        configure_logging(options.log_level or config.log.journal_level)
-        return config
+        settings = read()
+        configure_logging(options.log_level or settings.value.log.journal_level)
+        announce(settings)
+        return settings.value
 
     return run_program(
         NAME,

@@ -106,11 +106,16 @@ def run_program(
     if options.check_config:
         sys.stdout.write(_verdict(name, settings))
         return EXIT_OK
+    announce(settings)
+    return run_service(lambda shutdown: serve(settings.value, shutdown))
+
+
+def announce(settings: Settings[msgspec.Struct]) -> None:
+    """Say in the log what has no effect, and what weakens security."""
     for note in settings.notes:
         log.warning("configuration", note=note)
     for line in weakening_lines(settings):
         log.warning("configuration weakens security", key=line)
-    return run_service(lambda shutdown: serve(settings.value, shutdown))
 
 
 def _verdict(name: str, settings: Settings[T]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle import file_source
 from lifecycle.describe import describe
 from lifecycle.errors import SettingsError, UnmeasuredSettingError
 from lifecycle.file_source import load_file
@@ -228,6 +229,18 @@ def test_a_file_of_the_image_is_measured_and_one_anybody_can_write_is_not(tmp_pa
     assert "every user" in load_file(path)[1].why_unmeasured
     path.chmod(0o600)
     assert "CONFIG_PATH" in load_file(path, named_by="CONFIG_PATH")[1].why_unmeasured
+
+
+def test_a_file_that_the_host_can_change_is_not_measured(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No virtio-fs here; the file system of this test stands for it.
+    path = tmp_path_factory.mktemp("x") / "x.toml"
+    path.write_text("")
+    kind = file_source._file_system(path.stat().st_dev)
+    assert kind
+    monkeypatch.setattr("lifecycle.file_source.FOREIGN", frozenset({kind}))
+    assert "from outside the guest" in load_file(path)[1].why_unmeasured
 
 
 @pytest.mark.parametrize(
