@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -18,16 +19,18 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from lifecycle import ListeningSocket, UnixAddress, listen_unix
 from rest.backends import Backends
+from rest.bounded_log import BoundedLog
 from rest.config import BindAddress, RestConfig
 from rest.connections import Connection, Connections
 from rest.counts import RestCounts, route_of
 from rest.descriptors import connections_with_room
 from rest.errors import OverLimitError, RestConfigError
 from rest.forgery import ForgeryGuard
-from rest.limits import Admission, TokenBucket
+from rest.limits import Admission
 from rest.peer import OVER_TCP, PROC, Caller, Identifier, PeerProcess, Unidentified
 from rest.routes import (
     FORBIDDEN,
@@ -54,9 +57,6 @@ SOCKET_MODE: Final = 0o666  # every user of every container that it is mounted i
 TOO_LARGE: Final = Reply(413, b"Payload Too Large")
 TIMED_OUT: Final = Reply(408, b"Request Timeout")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-# Refusals that are logged: the rest is counted, so that nobody fills the log by asking.
-LOGGED_PER_SECOND: Final = 1.0
-LOGGED_AT_ONCE: Final = 20
 
 
 class Door:
@@ -85,13 +85,13 @@ class Door:
             self._forgery = ForgeryGuard.parse(config.required_header, config.hosts)
         # One thread of its own: many who connect keep it busy, and nobody else's work waits.
         self._looking = ThreadPoolExecutor(1, "rest-peer") if identifier is not None else None
-        self._logged = TokenBucket(LOGGED_PER_SECOND, LOGGED_AT_ONCE, 0.0)
-        self._unlogged = 0
+        self._log = BoundedLog()
         server = web.Server(
             self._handle,
             # A caller who hangs up takes the work for it along.
             handler_cancellation=True,
             access_log=None,
+            logger=_library_logger(),
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_HEADERS,
@@ -137,7 +137,7 @@ class Door:
             reply = await self._admitted(request, caller, call)
             held.enter_context(self._admission.answer(key, len(reply.body), now))
         except OverLimitError as error:
-            self._log_refusal(caller, str(error))
+            self._log.warning("request refused", caller=str(caller), answer=str(error))
             status = 429 if error.callers else 503
             return Reply(status, str(error).encode(), retry_after=error.retry_after)
         return reply
@@ -147,7 +147,7 @@ class Door:
     ) -> Reply:
         refusal = self._refusal(request, caller, call)
         if refusal is not None:
-            self._log_refusal(caller, refusal.body.decode(errors="replace"))
+            self._log.warning("request refused", caller=str(caller), answer=refusal.body.decode())
             return refusal
         if isinstance(call, Reply):
             return call
@@ -214,12 +214,17 @@ class Door:
                 request.transport.abort()
         return response
 
-    def _log_refusal(self, caller: Caller, text: str) -> None:
-        if self._logged.take(asyncio.get_running_loop().time()):
-            self._unlogged += 1
-            return
-        log.warning("request refused", caller=str(caller), answer=text, not_shown=self._unlogged)
-        self._unlogged = 0
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """False for what the HTTP library logs of a client that sends no HTTP: it is told, no more."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+def _library_logger() -> logging.Logger:
+    logger = logging.getLogger("aiohttp.server.rest")
+    logger.addFilter(_is_ours)
+    return logger
 
 
 def _key(caller: Caller) -> str:

@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Final, assert_never
 
 from rest.backends import Backends
+from rest.bounded_log import BoundedLog
 from rest.errors import BackendError
 from rest.routes import (
     JSON,
@@ -33,9 +34,6 @@ from rest.routes import (
     parse_event,
 )
 from rest.strict import Compatibility, runtime_data, token_without_key
-from secrecy.journal import get_logger
-
-log = get_logger("rest")
 
 PROBE_SECONDS: Final = 2.0  # for the backends to show that they are there
 PROBE_KEPT_SECONDS: Final = 1.0
@@ -59,6 +57,7 @@ class RestService:
     backends: Backends
     evidence: Compatibility = Compatibility.STRICT
     token: Compatibility = Compatibility.STRICT
+    failures: BoundedLog = field(default_factory=BoundedLog)
     reachability: Reachability = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,7 +68,7 @@ class RestService:
         try:
             return await self._perform(call, body)
         except BackendError as error:
-            log.warning("request failed", call=type(call).__name__, cause=str(error))
+            self.failures.warning("request failed", call=type(call).__name__, cause=str(error))
             return Reply(500, str(error).encode())
 
     async def _perform(self, call: Call, body: bytes) -> Reply:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rest.bounded_log import AT_ONCE, BoundedLog
 from rest.counts import CLASSES, RestCounts, Route
 from rest.errors import BackendError, OverLimitError
 from rest.forgery import ForgeryGuard
@@ -17,6 +18,7 @@ from rest.limits import MAX_CALLERS, MAX_HELD, Admission, TokenBucket
 from rest.sections import LimitsConfig
 from rest.strict import Compatibility, RuntimeData, runtime_data, token_without_key
 from secrecy import Secret
+from secrecy.journal import configure_logging
 
 
 def admission(**limits: float) -> Admission:
@@ -97,6 +99,20 @@ def test_what_is_remembered_of_callers_is_bounded() -> None:
         with found.request(str(number), float(number)):
             pass
     assert len(found._callers) <= MAX_CALLERS + 1
+
+
+def test_a_log_shows_the_first_and_counts_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("warning")
+    now = 0.0
+    log = BoundedLog(lambda: now)
+    for number in range(AT_ONCE + 1000):
+        log.warning("refused", caller=str(number))
+    now = 1.0
+    log.warning("refused", caller="last")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["caller"] for line in lines] == [*map(str, range(AT_ONCE)), "last"]
+    assert lines[-1]["not_shown"] == 1000
+    assert "not_shown" not in lines[0]
 
 
 GUARD = ForgeryGuard.parse("X-Cguest-Request: yes", ["guest.internal"])

@@ -88,6 +88,26 @@ async def test_wrong_usage_is_2() -> None:
     assert b"choose from" in errors
 
 
+async def test_clients_that_send_no_http_are_answered_and_fill_no_log() -> None:
+    port = free_port()
+    process = await start("-b", f"127.0.0.1:{port}")
+    try:
+        await get(port, "/livez")
+        for sent in (
+            b"garbage\r\n\r\n",
+            b"\x16\x03\x01\x00\xee\x01",
+            b"GET / HTTP/1.1\r\n: x\r\n\r\n",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 Bad Request\r\n")
+            writer.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+    _, errors = await process.communicate()
+    assert errors == b""
+
+
 FROM_OUTSIDE = """
 ip link set lo up
 ip address add 192.0.2.1/32 dev lo
