@@ -137,6 +137,8 @@ class Connection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._partial.cancel()
+        # Now, because a connection is in cycles and the collector may take long to come by.
+        self._decoder = FrameDecoder()
         # Once lost, a transport of asyncio's own loop can no longer be aborted.
         if self._transport is not None and not self._lost.done():
             self._transport.abort()
