@@ -9,7 +9,8 @@ import os
 import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Self
 
 from demo.stage import Stage
 from protos.stubs import AttestationAgentStub, MountStub
-from ttrpc import Client
+from ttrpc import ConnectionLostError
 from ttrpc.envelope_pb2 import Request, Response
 
 HEADER = struct.Struct(">IIBB")
@@ -25,6 +26,7 @@ REQUEST = 1
 LIMIT = 4 * 1024 * 1024
 DEADLINE_S = 10.0  # what the well-behaved client gives each of its calls
 PATIENCE_S = 60.0  # a bound on hanging, never on speed
+GROWTH = 128 * 1024 * 1024  # bytes that one attack may cost at most, while it goes on
 INFO = b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n"
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -150,37 +152,55 @@ async def until_descriptors(pid: int, most: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@asynccontextmanager
+async def crowd(door: Door, count: int) -> AsyncIterator[None]:
+    """So many idle connections of another process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.e2e.crowd", str(door.path or door.port), str(count),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.stdout.readline() == b"open\n"
+        yield
+        process.stdin.close()
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+Call = Callable[[], Awaitable[None]]
+
+
 @dataclass(slots=True)
 class Companion:
-    """A client in good faith: kept connections as kata-agent's, and new ones, on every door.
+    """A client in good faith, which goes on with its calls, one after the other.
 
-    Each of its calls has to be answered within ``DEADLINE_S``; the first that is not ends it, and
-    whoever waits for it learns why.
+    Each has to be answered within ``DEADLINE_S``; the first that is not ends it, and whoever waits
+    for it learns why.
     """
 
-    stage: Stage
-    agent: Client
-    hub: Client
+    calls: Sequence[Call]
     rounds: int = 0
     _another: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
     @classmethod
     @asynccontextmanager
-    async def beside(cls, stage: Stage) -> AsyncIterator[Self]:
-        async with AsyncExitStack() as stack:
-            agent = await stack.enter_async_context(await stage.agent())
-            hub = await stack.enter_async_context(await stage.hub())
-            companion = cls(stage, agent, hub)
-            companion._task = asyncio.create_task(companion._go_on())
-            try:
-                await companion.served()
-                yield companion
-                await companion.served()
-            finally:
-                companion._task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await companion._task
+    async def beside(cls, calls: Sequence[Call]) -> AsyncIterator[Self]:
+        companion = cls(calls)
+        companion._task = asyncio.create_task(companion._go_on())
+        try:
+            await companion.served()
+            yield companion
+            await companion.served()
+        finally:
+            companion._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await companion._task
 
     async def served(self, rounds: int = 3) -> None:
         """Return after so many more rounds. Raises what a round of it failed with."""
@@ -197,27 +217,72 @@ class Companion:
 
     async def _go_on(self) -> None:
         while True:
-            await self._round()
+            for call in self.calls:
+                async with asyncio.timeout(DEADLINE_S):
+                    await call()
             self.rounds += 1
             self._another.set()
             await asyncio.sleep(0.02)  # good manners, not synchronisation
 
-    async def _round(self) -> None:
-        await AttestationAgentStub(self.agent).get_tee_type(timeout_s=DEADLINE_S)
-        await MountStub(self.hub).list_mounts(timeout_s=DEADLINE_S)
-        for connect in (self.stage.agent, self.stage.hub):
-            async with asyncio.timeout(DEADLINE_S), await connect() as client:
-                if connect == self.stage.agent:
-                    await AttestationAgentStub(client).get_tee_type(timeout_s=DEADLINE_S)
-                else:
-                    await MountStub(client).list_mounts(timeout_s=DEADLINE_S)
-        async with asyncio.timeout(DEADLINE_S):
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.stage.rest_port)
+
+async def ordinary_calls(stage: Stage, stack: AsyncExitStack) -> list[Call]:
+    """Kept connections as kata-agent's, and new ones, on every door of the stage."""
+    agent = await stack.enter_async_context(await stage.agent())
+    hub = await stack.enter_async_context(await stage.hub())
+
+    async def kept_agent() -> None:
+        await AttestationAgentStub(agent).get_tee_type(timeout_s=DEADLINE_S)
+
+    async def kept_hub() -> None:
+        await MountStub(hub).list_mounts(timeout_s=DEADLINE_S)
+
+    async def new_agent() -> None:
+        async with await stage.agent() as client:
+            await AttestationAgentStub(client).get_tee_type(timeout_s=DEADLINE_S)
+
+    async def new_hub() -> None:
+        async with await stage.hub() as client:
+            await MountStub(client).list_mounts(timeout_s=DEADLINE_S)
+
+    async def rest() -> None:
+        while (status := await _info(stage.rest_port)) == 429:
+            await asyncio.sleep(1)  # as the answer asks for
+        assert status == 200
+
+    return [kept_agent, kept_hub, _patient(new_agent), _patient(new_hub), rest]
+
+
+def _patient(call: Call) -> Call:
+    """The call on one more connection for as long as the backlog is full, which is no answer."""
+
+    async def again() -> None:
+        while True:
             try:
-                writer.write(INFO)
-                assert await http_status(reader) == 200
-            finally:
-                writer.transport.abort()
+                return await call()
+            except ConnectionLostError:
+                await asyncio.sleep(0.01)
+
+    return again
+
+
+async def _info(port: int) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(INFO)
+        return await http_status(reader)
+    finally:
+        writer.transport.abort()
+
+
+@asynccontextmanager
+async def watched(pid: int, calls: Sequence[Call]) -> AsyncIterator[Companion]:
+    """A companion beside; the daemon's memory is bounded, and no descriptor stays behind."""
+    allow_descriptors()
+    before, memory = descriptors(pid), resident(pid)
+    async with Companion.beside(calls) as companion:
+        yield companion
+        assert resident(pid) - memory < GROWTH
+    await until_descriptors(pid, before + 2)
 
 
 async def drip(streams: Iterable[Stream], text: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -20,38 +20,29 @@ from tests.e2e.hostile import (
     LIMIT,
     Companion,
     Door,
-    allow_descriptors,
     closed,
-    descriptors,
+    crowd,
     doors,
     drip,
     every_status,
     frame,
     next_reply,
+    ordinary_calls,
     request,
-    resident,
-    until_descriptors,
+    watched,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TTRPC = ["agent", "hub"]
 EVERY = ["agent", "hub", "rest"]
-MIB = 1024 * 1024
-GROWTH = 64 * MIB  # what one attack may cost at most, while it goes on
 AT_A_TIME = 64  # attackers on one door
 
 
 @asynccontextmanager
 async def attacked(stage: Stage) -> AsyncIterator[Companion]:
-    """The companion runs beside; memory is bounded, and no descriptor stays behind."""
-    allow_descriptors()
-    pid = stage.daemon.pid
-    before = descriptors(pid)
-    memory = resident(pid)
-    async with Companion.beside(stage) as companion:
-        yield companion
-        assert resident(pid) - memory < GROWTH
-    await until_descriptors(pid, before + 2)
+    async with AsyncExitStack() as stack:
+        calls = await ordinary_calls(stage, stack)
+        yield await stack.enter_async_context(watched(stage.daemon.pid, calls))
 
 
 def _method(name: str) -> InterfaceMethod:
@@ -138,10 +129,20 @@ async def test_slow_peers_hold_up_nobody(stage: Stage, name: str) -> None:
             await closed(reader)
 
 
-@pytest.mark.parametrize("name", ["rest"])
+@pytest.mark.parametrize("name", EVERY)
 async def test_a_thousand_idle_connections(stage: Stage, name: str) -> None:
     door = doors(stage)[name]
-    async with attacked(stage) as companion, door.peers(1000):
+    async with attacked(stage) as companion, crowd(door, 1000):
+        await companion.served()
+
+
+@pytest.mark.parametrize("name", TTRPC)
+async def test_large_frames_that_are_never_finished(stage: Stage, name: str) -> None:
+    """Each peer sends all but the last byte of the largest frame there is."""
+    door = doors(stage)[name]
+    async with attacked(stage) as companion, door.peers(3 * AT_A_TIME) as streams:
+        for _, writer in streams:
+            writer.write(frame(bytes(LIMIT - 1), length=LIMIT))
         await companion.served()
 
 
