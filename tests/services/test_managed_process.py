@@ -193,6 +193,10 @@ async def test_a_reload_changes_what_it_can_and_drops_no_connection(manager: Man
             assert await reload_of(manager, process) == (
                 "STATUS=reloaded; a restart is needed for metrics"
             )
+            manager.write(more='[log]\nlevel = "info"')
+            assert await reload_of(manager, process) == "STATUS=reloaded"
+            assert process.stderr is not None
+            await process.stderr.readuntil(b'"event":"reloaded","level":"info"')
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
 
