@@ -32,14 +32,18 @@ class ProxySection(Section, frozen=True):
     no_proxy: str | None = None
 
 
-class MirrorSection(Section, frozen=True):
-    """A mirror of a registry."""
+class MirrorSection(Section, frozen=True, forbid_unknown_fields=False):
+    """A mirror of a registry.
+
+    Unknown keys are no errors from here on: containers-registries.conf(5) has more of them than the
+    reference, whose own example has one too many in this table.
+    """
 
     location: str
     insecure: bool = False
 
 
-class RegistrySection(Section, frozen=True):
+class RegistrySection(Section, frozen=True, forbid_unknown_fields=False):
     """One registry, as in containers-registries.conf(5)."""
 
     prefix: str = ""
@@ -50,7 +54,10 @@ class RegistrySection(Section, frozen=True):
 
 
 class RegistriesSection(
-    Section, frozen=True, rename={"unqualified_search_registries": "unqualified-search-registries"}
+    Section,
+    frozen=True,
+    forbid_unknown_fields=False,
+    rename={"unqualified_search_registries": "unqualified-search-registries"},
 ):
     """``[image.registry_config]``."""
 
@@ -71,4 +78,4 @@ class ImageSection(Section, frozen=True):
     registry_configuration_uri: str | None = None
     registry_config: RegistriesSection | None = None
     image_pull_proxy: ProxySection | str | None = None
-    extra_root_certificates: tuple[str, ...] = ()
+    extra_root_certificates: tuple[str, ...] | str = ()

@@ -37,7 +37,7 @@ def test_the_reference_file() -> None:
         unqualified-search-registries = ["registry.example"]
         [[image.registry_config.registry]]
         prefix = "registry.example"
-        mirror = [{location = "mirror.example", insecure = true}]
+        mirror = [{location = "mirror.example", insecure = true, digest-only = true}]
         [mounts]
         allowed_roots = ["/mnt"]
         endpoints = ["https://OSS.example", "127.0.0.1:9000"]
