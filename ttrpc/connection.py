@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from secrecy.journal import get_logger
+from ttrpc.budget import Budget, CommonBudget
 from ttrpc.dispatch import Dispatcher, StreamMethod
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError
 from ttrpc.frames import (
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         dispatcher: Dispatcher,
         limits: Limits,
         peer: PeerCredentials | None,
+        common: CommonBudget,
         holds: Callable[[Connection, int], None],
     ) -> None:
         """``holds`` is told how many bytes of an incomplete frame wait here, when that changes."""
@@ -59,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._decoder = FrameDecoder()
         self._calls: set[asyncio.Task[None]] = set()
         self._streams = ServerStreams(dispatcher, peer, self)
-        self._request_bytes = 0
+        self._budget = Budget(limits.request_bytes_per_connection, common)
         self._group: asyncio.TaskGroup | None = None
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -118,6 +120,7 @@ class Connection(asyncio.Protocol):
                 self._streams.cancel()
             await self._flush_and_close()
         finally:
+            self._budget.close()
             self.abort()
 
     def end(self) -> None:
@@ -185,7 +188,7 @@ class Connection(asyncio.Protocol):
             self._group is None
             or not self._may_write.is_set()
             or len(self._calls) >= self._limits.calls_per_connection
-            or self._request_bytes >= self._limits.request_bytes_per_connection
+            or self._budget.is_spent
         )
 
     def _take_turn(self) -> None:
@@ -244,8 +247,7 @@ class Connection(asyncio.Protocol):
 
     def _watch_crowd(self) -> None:
         """Give slow streams a limited time when it is their messages that leave no room."""
-        spent = self._request_bytes >= self._limits.request_bytes_per_connection
-        if spent and self._crowded is None and self._streams.fullest() is not None:
+        if self._budget.is_spent and self._crowded is None and self._streams.fullest() is not None:
             self._crowded = self._loop.call_later(self._limits.crowded_s, self._make_room)
 
     def _make_room(self) -> None:
@@ -286,7 +288,7 @@ class Connection(asyncio.Protocol):
             self._open_stream(self._group, frame, request, method)
             return
         size = len(frame.data)
-        self._request_bytes += size
+        self._budget.take(size)
         self._calls.add(self._group.create_task(self._call(frame.stream_id, request, size)))
 
     def _open_stream(
@@ -296,7 +298,7 @@ class Connection(asyncio.Protocol):
             # Not by reading no further, as that would keep their own data from the open ones.
             self._refuse(frame.stream_id, Code.RESOURCE_EXHAUSTED, "too many open streams")
             return
-        self._request_bytes += self._streams.open(group, frame, request, method)
+        self._budget.take(self._streams.open(group, frame, request, method))
 
     def _take_data(self, frame: Frame) -> None:
         if frame.stream_id not in self._streams:
@@ -305,7 +307,7 @@ class Connection(asyncio.Protocol):
             self._refuse(frame.stream_id, Code.INVALID_ARGUMENT, text)
             return
         try:
-            self._request_bytes += self._streams.data(frame)
+            self._budget.take(self._streams.data(frame))
         except StatusError as error:
             self._refuse(frame.stream_id, error.code, error.message)
 
@@ -324,7 +326,7 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            self._request_bytes -= size
+            self._budget.free(size)
             self._go_on()
             self._end_if_drained()
 
@@ -352,7 +354,7 @@ class Connection(asyncio.Protocol):
 
     def taken(self, size: int) -> None:
         """Make room for what waits of the peer."""
-        self._request_bytes -= size
+        self._budget.free(size)
         self._go_on()
 
     def over(self) -> None:

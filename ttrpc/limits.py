@@ -13,7 +13,7 @@ class Limits:
     # beyond this many a newcomer displaces another, see ttrpc.admission.
     connections: int = 512
     # So many of them for one process, so that no single one can crowd the others out.
-    connections_per_process: int = 256
+    connections_per_process: int = 128
     # A frame that stays incomplete for so long closes its connection, seconds. Over a unix socket
     # 4 MiB take milliseconds. Time in which the server does not read does not count.
     partial_frame_s: float = 30.0
@@ -28,6 +28,9 @@ class Limits:
     # Data of requests in flight and of messages that no handler has taken. Without it, full-sized
     # requests could hold calls_per_connection x 4 MiB.
     request_bytes_per_connection: int = 16 * 1024 * 1024
+    # The same of all connections together. Beyond it a connection that has anything in flight is
+    # not read; one that has nothing may always begin, so that nobody waits for anybody else.
+    request_bytes: int = 64 * 1024 * 1024
     # When untaken messages leave a connection no room for so long, the stream that holds most of
     # them is ended, so that one slow handler cannot hold up the other calls for ever, seconds.
     crowded_s: float = 2.0

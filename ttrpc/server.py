@@ -16,6 +16,7 @@ from typing import Final
 
 from secrecy.journal import get_logger
 from ttrpc.admission import Admission
+from ttrpc.budget import CommonBudget
 from ttrpc.connection import Connection
 from ttrpc.dispatch import Dispatcher
 from ttrpc.limits import Limits
@@ -38,6 +39,7 @@ class Server:
         self._dispatcher = Dispatcher(services)
         self._limits = limits if limits is not None else Limits()
         self._admission: Admission[Connection] = Admission(self._limits)
+        self._budget = CommonBudget(self._limits.request_bytes)
         self._connections: set[Connection] = set()
         self._stopping = asyncio.Event()
         self._serving = 0
@@ -123,7 +125,7 @@ class Server:
             if not self._admit(peer):
                 accepted.close()
                 return None
-            connection = Connection(self._dispatcher, self._limits, peer, self._held)
+            connection = Connection(self._dispatcher, self._limits, peer, self._budget, self._held)
             await loop.connect_accepted_socket(lambda: connection, accepted)
         except BaseException:
             accepted.close()

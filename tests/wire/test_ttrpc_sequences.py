@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from protos.api_pb2 import GetResourceRequest as Asked
 from protos.api_pb2 import GetResourceResponse as Answer
 from ttrpc import CallContext, ClientStreamMethod, DuplexMethod, Limits, Method, Receiver, Sender
+from ttrpc.budget import CommonBudget
 from ttrpc.connection import Connection
 from ttrpc.dispatch import Dispatcher
 from ttrpc.envelope_pb2 import Request, Response
@@ -129,7 +130,9 @@ async def rest() -> None:
 
 async def played(pieces: list[bytes], *, at_rest: bool) -> list[Got]:
     """Return what the server answers to ``pieces``, and see that nothing is left of the streams."""
-    connection = Connection(Dispatcher([TABLE]), Limits(), None, lambda *_: None)
+    connection = Connection(
+        Dispatcher([TABLE]), Limits(), None, CommonBudget(1 << 20), lambda *_: None
+    )
     transport = CollectingTransport(connection)
     connection.connection_made(cast("asyncio.Transport", transport))
     async with asyncio.TaskGroup() as group:
@@ -145,7 +148,7 @@ async def played(pieces: list[bytes], *, at_rest: bool) -> list[Got]:
         frames = list(transport.frames())
         connection.end()
     assert len(connection._streams) == 0
-    assert connection._request_bytes == 0
+    assert connection._budget.held == 0
     return frames
 
 

@@ -54,6 +54,40 @@ async def test_request_bytes_beyond_the_bound_wait_their_turn(tmp_path: Path) ->
         assert [len(await held) for held in calls] == [len(BIG)] * 4
 
 
+async def test_all_connections_have_a_common_bound_and_each_may_begin(tmp_path: Path) -> None:
+    limits = Limits(request_bytes=MAX_DATA_BYTES)
+    async with (
+        Rig.running(tmp_path, limits) as rig,
+        await rig.client() as first,
+        await rig.client() as second,
+        asyncio.TaskGroup() as group,
+    ):
+        calls = [group.create_task(call(first, "Hold", BIG)) for _ in range(3)]
+        await next_of(rig.service.entered, 2)
+        calls.append(group.create_task(call(second, "Hold", BIG)))
+        await next_of(rig.service.entered)
+        calls.append(group.create_task(call(second, "Hold", "small")))
+        async with await rig.client() as third:
+            assert await call(third, "Echo", "third") == b"third"
+        assert rig.service.entered.empty()
+        rig.service.release.set()
+        assert [len(await held) for held in calls] == [len(BIG)] * 4 + [len("small")]
+        assert rig.server._budget.held == 0
+
+
+async def test_a_peer_that_vanishes_holds_nothing_any_more(rig: Rig) -> None:
+    async with rig.peer() as peer, await rig.client() as other:
+        for stream_id in range(1, 200, 2):
+            peer.request(stream_id, "Hold", "x" * 1000)
+        peer.writer.write_eof()
+        await peer.end_of_stream()
+        assert await call(other, "Echo", "other") == b"other"
+        async with asyncio.timeout(PATIENCE_S):
+            while rig.server.connections > 1:
+                await asyncio.sleep(0)
+        assert rig.server._budget.held == 0
+
+
 async def test_a_slow_reader_holds_up_its_own_calls_only(rig: Rig) -> None:
     async with rig.peer() as slow, await rig.client() as other:
         for stream_id in range(1, 41, 2):

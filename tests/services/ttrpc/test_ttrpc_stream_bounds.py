@@ -63,14 +63,14 @@ async def test_a_client_waits_for_a_handler_that_takes_nothing(
         async with asyncio.timeout(PATIENCE_S):
             while client._exchange._may_write.is_set():
                 await asyncio.sleep(0)
-        assert connection._request_bytes <= BOUND + 2 * PIECE
+        assert connection._budget.held <= BOUND + 2 * PIECE
         assert await call(other, "Echo", "other") == b"other"
         assert not pouring.done()
         service.release.set()
         await pouring
         taken = await next_of(service.taken, 200)
         assert [text.split()[0] for text in taken] == [str(number) for number in range(200)]
-        assert connection._request_bytes == 0
+        assert connection._budget.held == 0
 
 
 async def test_a_stream_that_is_never_taken_from_makes_room_for_the_other_calls(

@@ -1,0 +1,51 @@
+"""What the requests and messages that a server has in flight may hold, together and each peer's.
+
+No connection waits for another to finish: one that has nothing in flight may always begin, so what
+all hold can exceed their common bound by one request for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class CommonBudget:
+    """Of all connections of a server."""
+
+    limit: int  # bytes
+    held: int = 0
+
+
+class Budget:
+    """Of one connection."""
+
+    __slots__ = ("_common", "_is_closed", "_limit", "held")
+
+    def __init__(self, limit: int, common: CommonBudget) -> None:
+        self.held = 0  # bytes
+        self._limit = limit
+        self._common = common
+        self._is_closed = False
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the peer has to wait for something of its own to be done with."""
+        held = self.held
+        return held >= self._limit or (held > 0 and self._common.held >= self._common.limit)
+
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes in, also beyond the limit."""
+        self.held += size
+        self._common.held += size
+
+    def free(self, size: int) -> None:
+        """Count ``size`` bytes out."""
+        if not self._is_closed:
+            self.held -= size
+            self._common.held -= size
+
+    def close(self) -> None:
+        """Count out whatever is left, for good."""
+        self.free(self.held)
+        self._is_closed = True
