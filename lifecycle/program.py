@@ -119,8 +119,7 @@ def announce(settings: Settings[msgspec.Struct]) -> None:
 
 
 def _verdict(name: str, settings: Settings[T]) -> str:
-    files = sorted({str(s) for s in settings.origins.values() if s.kind.value == "file"})
     lines = [f"{name}: note: {note}" for note in settings.notes]
     lines += [f"{name}: weakens: {line}" for line in weakening_lines(settings)]
-    lines.append(f"{name}: {', '.join(files) or 'built-in defaults'}: configuration is valid")
+    lines.append(f"{name}: {settings.file or 'built-in defaults'}: configuration is valid")
     return "\n".join(lines) + "\n"

@@ -98,12 +98,16 @@ class Weakening:
 
 @dataclass(frozen=True, slots=True)
 class Settings(Generic[C_co]):
-    """A configuration, the source of each value, and what an operator should be told."""
+    """A configuration, the source of each value, and what an operator should be told.
+
+    ``file`` is the path of the configuration file, empty without one.
+    """
 
     value: C_co
     origins: Mapping[str, Source] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     weakenings: tuple[Weakening, ...] = ()
+    file: str = ""
 
     def source_of(self, key: str) -> Source:
         """Return the source of the value at ``key``, or of the list or table that has it."""
@@ -139,7 +143,7 @@ class Settings(Generic[C_co]):
                     weakening.key, str(source), weakening.reason, source.why_unmeasured
                 )
         said = tuple(weakening for weakening in found if weakening.said)
-        return Settings(self.value, self.origins, (*self.notes, *notes), said)
+        return Settings(self.value, self.origins, (*self.notes, *notes), said, self.file)
 
 
 class Layers:
@@ -149,7 +153,7 @@ class Layers:
         self._tree: Tree = {}
         self._origins: dict[str, Source] = {}
         self._notes: list[str] = []
-        self._file = "built-in default"
+        self._file = ""
 
     def add_tree(self, tree: Tree, source: Source, historic: Mapping[str, str]) -> None:
         """Put a whole file over what is there.
@@ -187,11 +191,11 @@ class Layers:
             place = _PLACE.search(str(error))
             source = self._origins.get(place[1] if place else "")
             raise SettingsError(
-                str(source) if source else self._file,
+                str(source) if source else self._file or str(DEFAULT),
                 str(error),
                 hint="see docs/configuration.md",
             ) from error
-        return Settings(value, self._origins, tuple(self._notes))
+        return Settings(value, self._origins, tuple(self._notes), file=self._file)
 
     def _merge(self, into: Tree, tree: Tree, source: Source, prefix: str) -> None:
         for name, value in tree.items():

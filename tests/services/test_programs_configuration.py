@@ -157,6 +157,14 @@ def test_what_prevents_the_start_is_one_line(
     assert done.stdout == ""
 
 
+def test_checking_says_what_was_checked(tmp_path: Path) -> None:
+    path = tmp_path / "empty.toml"
+    path.write_text("")
+    for name, module in PROGRAMS.items():
+        done = run(module, "--config", str(path), "--check-config")
+        assert done.stdout == f"{name}: {path}: configuration is valid\n"
+
+
 def test_checking_says_what_weakens(tmp_path: Path) -> None:
     path = tmp_path / "cdh.toml"
     path.write_text("skip_sealed_secret_verification = true\n[image]\nwork_dir = '/x'\n")
