@@ -127,6 +127,11 @@ class Server:
                 return None
             connection = Connection(self._dispatcher, self._limits, peer, self._budget, self._held)
             await loop.connect_accepted_socket(lambda: connection, accepted)
+        except Exception as error:  # noqa: BLE001 - one newcomer's failure is not the others'
+            accepted.close()
+            log.error("connection not taken", error=type(error).__name__)  # noqa: TRY400
+            await asyncio.sleep(OVERLOAD_PAUSE_S)
+            return None
         except BaseException:
             accepted.close()
             raise
@@ -151,9 +156,13 @@ class Server:
             connection.abort()
 
     async def _run(self, connection: Connection) -> None:
+        """Serve one connection; whatever fails there ends that one and no other."""
         if self._stopping.is_set():
             connection.drain()
-        await connection.run()
+        try:
+            await connection.run()
+        except Exception as error:  # noqa: BLE001 - kata-agent's is among the others
+            log.error("connection failed", error=type(error).__name__)  # noqa: TRY400
 
     def _forget(self, connection: Connection, _task: asyncio.Task[None]) -> None:
         connection.abort()

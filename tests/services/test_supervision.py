@@ -266,3 +266,28 @@ async def test_a_method_that_the_present_part_lacks_is_named(tmp_path: Path) -> 
             await on.ask()
         assert caught.value.code == Code.UNIMPLEMENTED
         assert "GetResource is not served at present" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["ttrpc.server._credentials", "ttrpc.connection.Connection.run"],
+    ids=["when accepted", "later"],
+)
+async def test_a_connection_that_fails_ends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MemoryError(SECRET)
+
+    async with ground(tmp_path) as on:
+        assert await on.ask() == b"1"
+        with monkeypatch.context() as broken:
+            broken.setattr(place, fail)
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "echo.sock"))
+            assert await reader.read() == b""
+            writer.close()
+        assert await on.ask() == b"1"
+        async with await Client.connect(str(tmp_path / "echo.sock")) as another:
+            reply = await GetResourceStub(another).get_resource("", timeout_s=LIMIT_SECONDS)
+            assert reply.Resource == b"1"
+    assert SECRET not in capsys.readouterr().err
