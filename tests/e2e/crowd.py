@@ -9,12 +9,17 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+import time
+
+PACE_S = 0.001
 
 
 def connected(address: str) -> socket.socket:
     family = socket.AF_UNIX if address.startswith("/") else socket.AF_INET
     peer = socket.socket(family, socket.SOCK_STREAM)
     peer.connect(address if family == socket.AF_UNIX else ("127.0.0.1", int(address)))
+    # A full backlog of TCP makes the kernel try again after a second, and after two, and so on.
+    time.sleep(PACE_S)
     return peer
 
 

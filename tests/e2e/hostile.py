@@ -249,17 +249,17 @@ async def ordinary_calls(stage: Stage, stack: AsyncExitStack) -> list[Call]:
             await asyncio.sleep(1)  # as the answer asks for
         assert status == 200
 
-    return [kept_agent, kept_hub, _patient(new_agent), _patient(new_hub), rest]
+    return [kept_agent, kept_hub, patient(new_agent), patient(new_hub), rest]
 
 
-def _patient(call: Call) -> Call:
+def patient(call: Call) -> Call:
     """The call on one more connection for as long as the backlog is full, which is no answer."""
 
     async def again() -> None:
         while True:
             try:
                 return await call()
-            except ConnectionLostError:
+            except (ConnectionLostError, AttributeError):  # the latter is grpclib's word for it
                 await asyncio.sleep(0.01)
 
     return again
