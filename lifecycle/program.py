@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
@@ -68,9 +67,11 @@ class _ShowVersion(argparse.Action):
     """Looks the version up only when asked: that takes some milliseconds of every start."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        from importlib import metadata  # costs 10 ms of every start otherwise
+
         try:
-            number = version(DISTRIBUTION)
-        except PackageNotFoundError:
+            number = metadata.version(DISTRIBUTION)
+        except metadata.PackageNotFoundError:
             number = "from sources"
         sys.stdout.write(f"{parser.prog} {number}\n")
         parser.exit()
