@@ -316,7 +316,8 @@ class Connection(asyncio.Protocol):
     async def _call(self, stream_id: int, request: Request, size: int) -> None:
         try:
             reply = await self._dispatcher.answer(request, self._peer)
-            await self.writable()
+            if not self._may_write.is_set():
+                await self.writable()
             self._send(stream_id, reply)
             self._note_completed()
         except asyncio.CancelledError:

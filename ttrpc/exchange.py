@@ -55,7 +55,9 @@ class Exchange(asyncio.Protocol):
 
     async def reply_to(self, data: bytes) -> bytes:
         """Send one request and return the data of its Response frame."""
-        transport = await self._writable()
+        transport = self._transport
+        if transport is None or self.lost_reason is not None or not self._may_write.is_set():
+            transport = await self._writable()
         stream_id = self._take_id()
         frame = encode_frame(stream_id, FrameType.REQUEST, data)
         future: asyncio.Future[bytes] = self._loop.create_future()
