@@ -10,6 +10,7 @@ import hashlib
 import json
 import signal
 import sys
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -180,23 +181,51 @@ async def test_the_plan_of_the_0_8_era(world: World, tmp_path: Path) -> None:
         assert all(process.returncode is None for process in agent.started)
 
 
+async def fail_inside(agent: KataAgent, victim: Process, number: signal.Signals) -> None:
+    """Let background work of a program fail, and return when the program says so."""
+    before = agent.console.read().count(b"part failed")
+    victim.send_signal(number)
+    while agent.console.read().count(b"part failed") == before:
+        await asyncio.sleep(0.01)
+
+
+FAULTY = (sys.executable, "-m", faulty_program.__name__)
+HUB_FAULT, AGENT_FAULT = signal.SIGUSR1, signal.SIGUSR2
+
+
 async def test_the_one_connection_survives_what_fails_inside(world: World, tmp_path: Path) -> None:
-    faulty = (sys.executable, "-m", faulty_program.__name__)
     async with kata_agent(world.tsm, tmp_path) as agent, asyncio.timeout(LIMIT_SECONDS):
         give_initdata(agent, world)
-        own = await agent.launch((*faulty, "agent"), *AGENT_ARGUMENTS, wait_for=AGENT_SOCKET)
-        hub = await agent.launch((*faulty, "cdh"), *HUB_ARGUMENTS, wait_for=HUB_SOCKET)
+        own = await agent.launch((*FAULTY, "agent"), *AGENT_ARGUMENTS, wait_for=AGENT_SOCKET)
+        hub = await agent.launch((*FAULTY, "cdh"), *HUB_ARGUMENTS, wait_for=HUB_SOCKET)
         async with await agent.connect() as client:
             assert await resource(client) == world.seeds.example_key
-            for victim in (hub, own, hub):
-                before = agent.console.read().count(b"part failed")
-                victim.send_signal(signal.SIGUSR1)
-                while agent.console.read().count(b"part failed") == before:
-                    await asyncio.sleep(0.01)
+            for victim, fault in ((hub, HUB_FAULT), (own, AGENT_FAULT), (hub, HUB_FAULT)):
+                await fail_inside(agent, victim, fault)
                 assert await resource(client) == world.seeds.example_key
         events = assert_only_log_lines(agent.console.read(), world.seeds.example_key)
         assert events.count("part failed") == 3
         assert all(process.returncode is None for process in agent.started)
+
+
+async def test_so_it_does_when_one_process_is_everything(world: World, tmp_path: Path) -> None:
+    broker = f'url = "{world.kbs.url}"'
+    text = f'[agent.token_configs.kbs]\n{broker}\n[cdh.kbc]\nname = "cc_kbc"\n{broker}\n'
+    async with kata_agent(world.tsm, tmp_path) as agent, asyncio.timeout(LIMIT_SECONDS):
+        agent.write("/run/cguest.toml", text.encode())
+        only = await agent.launch(
+            (*FAULTY, "cguestd"), "-c", "/run/cguest.toml", wait_for=HUB_SOCKET
+        )
+        async with await agent.connect() as client:
+            quotes = (await world.tsm.state()).quotes_made
+            for fault in (HUB_FAULT, AGENT_FAULT, AGENT_FAULT, HUB_FAULT):
+                assert await resource(client) == world.seeds.example_key
+                await fail_inside(agent, only, fault)
+            assert await resource(client) == world.seeds.example_key
+            # One for each of three agents: a new hub goes on with the session that is there.
+            assert (await world.tsm.state()).quotes_made - quotes == 3
+        assert_only_log_lines(agent.console.read(), world.seeds.example_key)
+        assert only.returncode is None
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "takes nothing"])
