@@ -15,6 +15,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
 from agent.compose import open_agent
 from agent.config import AgentConfig, EventlogConfig, TeeConfig
 from cdh.compose import open_hub
@@ -25,6 +28,7 @@ from rest.app import open_rest
 from rest.backends import Backends, TtrpcAttestation, TtrpcResources
 from rest.config import RestConfig
 from rest.sections import LimitsConfig, RuleConfig
+from serving.grpc_tables import GrpcServer
 from tests.fuzz.door_parsers import DoorTarget
 from ttrpc import Server
 from ttrpc.envelope_pb2 import Request, Response
@@ -32,6 +36,7 @@ from ttrpc.envelope_pb2 import Request, Response
 PATIENCE_S: Final = 20.0  # a bound on hanging, never on speed
 HEADER: Final = struct.Struct(">IIBB")
 METHODS: Final = sorted(interface())
+SETTINGS: Final = 4  # type of the frame
 UNEXPECTED: Final = "failed unexpectedly"
 KNOWN: Final = (b"ttrpc request error", b"Illegal AAEL")
 
@@ -63,6 +68,8 @@ class Doors:
         for name, tables in (("agent", agent.tables), ("hub", hub.tables)):
             listening = await listen_unix(UnixAddress(str(self.folder / name)))
             self.tasks.append(self.loop.create_task(Server(tables).serve(listening.sock)))
+            grpc = await listen_unix(UnixAddress(str(self.folder / f"{name}.grpc")))
+            self.tasks.append(self.loop.create_task(GrpcServer(tables).serve(grpc.sock)))
         resources = TtrpcResources(UnixAddress(str(self.folder / "hub")))
         attestation = TtrpcAttestation(UnixAddress(str(self.folder / "agent")))
         everything = RuleConfig(
@@ -159,6 +166,26 @@ def _http(data: bytes) -> None:
     assert b" 500 " not in said[:13] or any(word in said for word in KNOWN), said[:300]
 
 
+def _grpc(data: bytes) -> None:
+    """What is said first is settings, whatever comes (RFC 9113, 3.4)."""
+    doors = _doors()
+    said = doors.loop.run_until_complete(doors.say_all("agent.grpc", data))
+    assert not said or said[3] == SETTINGS, said[:20]
+    assert UNEXPECTED.encode() not in said
+
+
+def _grpc_request(name: str) -> bytes:
+    h2 = H2Connection(H2Configuration(client_side=True, header_encoding="ascii"))
+    h2.initiate_connection()
+    h2.send_headers(1, [
+        (":method", "POST"), (":scheme", "http"), (":path", f"/{name}"), (":authority", "a"),
+        ("te", "trailers"), ("content-type", "application/grpc"), ("grpc-timeout", "1S"),
+    ])  # fmt: skip
+    h2.send_data(1, bytes(5), end_stream=True)
+    data: bytes = h2.data_to_send()
+    return data
+
+
 def _frame(service: str, method: str) -> bytes:
     envelope = Request(service=service, method=method).SerializeToString()
     return HEADER.pack(len(envelope), 1, 1, 0) + envelope
@@ -173,6 +200,10 @@ SOCKETS: Final = (
     DoorTarget(
         "ttrpc-methods", _methods, (),
         tuple(bytes([n]) + b"\x0a\x0dkbs:///a/b/c/d" for n in range(len(METHODS))),
+    ),
+    DoorTarget(
+        "grpc-connection", _grpc, (),
+        tuple(_grpc_request(name) for name in METHODS if name.startswith("attestation_agent")),
     ),
     DoorTarget(
         "rest-connection", _http, (),

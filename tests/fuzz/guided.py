@@ -18,7 +18,18 @@ from typing import Final
 import atheris
 
 with atheris.instrument_imports(
-    include=["agent", "cdh", "guesthook", "keywrap", "lifecycle", "protos", "rest", "tdx", "ttrpc"]
+    include=[
+        "agent",
+        "cdh",
+        "guesthook",
+        "keywrap",
+        "lifecycle",
+        "protos",
+        "rest",
+        "serving",
+        "tdx",
+        "ttrpc",
+    ]
 ):
     from tests.fuzz.door_parsers import PARSERS, DoorTarget
     from tests.fuzz.door_sockets import SOCKETS
