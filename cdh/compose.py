@@ -21,6 +21,7 @@ from cdh.sealed.unseal import Unsealer
 from cdh.service import hub_tables
 from cdh.status import HubStatusServicer
 from kbs import SessionSource
+from kms import KmsDirectory
 from protos.tables import hub_status_table
 from secrecy.journal import get_logger
 from ttrpc import ServiceTable
@@ -78,6 +79,7 @@ async def open_hub(
             hint="whoever can reach the guest's inputs can make it fetch other resources",
         )
     ca_pem = await asyncio.to_thread(config.mounts.ca_pem)
+    kms = KmsDirectory(await asyncio.to_thread(config.kms.places))
     async with AsyncExitStack() as stack:
         agent = None if sessions is None else same_process(sessions, sessions_by_url or {})
         opened = await open_brokers(config, agent, stack)
@@ -93,7 +95,7 @@ async def open_hub(
             works.append(mounts.run)
         hub = ConfidentialDataHub(
             resources,
-            Unsealer(resources, verifier),
+            Unsealer(resources, verifier, kms),
             mounts,
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )

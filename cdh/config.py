@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from cdh.errors import ConfigurationRefusedError
 from cdh.image_config import ImageSection
+from cdh.kms_config import KmsSection
 from cdh.mounts.endpoint import parse_endpoint
 from cdh.mounts.spec import MountPolicy
 from cdh.section import Section
@@ -127,6 +128,7 @@ class CdhConfig(Section, frozen=True):
     log: LogConfig = LogConfig()
     image: ImageSection = ImageSection()
     mounts: MountsSection = MountsSection()
+    kms: KmsSection = KmsSection()
 
     def check(self) -> None:
         """Raise for what is absent here, or for values that cannot work. Reads no files.
@@ -147,6 +149,7 @@ class CdhConfig(Section, frozen=True):
         if self.mounts.memory_mib << 20 < MIN_MEMORY:
             raise ConfigurationRefusedError("mounts.memory_mib", "less than 32")
         self.mounts.policy()
+        self.kms.check()
 
 
 def _check_brokers(kbc: KbcSection) -> None:

@@ -20,6 +20,7 @@ from cdh.image_config import (
     POLICY_PARAMETER,
     VERIFICATION_PARAMETER,
 )
+from cdh.kms_config import AliyunSection
 from kbs import KbsClient, KbsTls
 from lifecycle import SettingsError
 from lifecycle.addresses import (
@@ -46,9 +47,9 @@ VARIABLES: Final = {
     "CDH_DEFAULT_IMAGE_AUTHENTICATED_REGISTRY_CREDENTIALS": (
         "image.authenticated_registry_credentials_uri"
     ),
+    "ALIYUN_IN_GUEST_KEY_PATH": "kms.aliyun.credentials",
 }
 KMS_VARIABLES: Final = (
-    "ALIYUN_IN_GUEST_KEY_PATH",
     "AWS_IN_GUEST_KEY_PATH",
     "EHSM_IN_GUEST_KEY_PATH",
 )
@@ -201,13 +202,14 @@ def weakenings(config: CdhConfig) -> Iterator[Weakening]:
         yield Weakening(
             "mounts.ca_file", "adds an authority that may name the object store", said=False
         )
+    yield from _of_kms(config.kms.aliyun)
 
 
 def examine(config: CdhConfig) -> None:
-    """Build the clients of all key brokers, which connect nowhere; read ``mounts.ca_file``.
+    """Build the clients of all key brokers, which connect nowhere; read the files of roots.
 
     Raises ``kbs.KbsError`` for an address or trust anchor that cannot be used,
-    :class:`SettingsError` for the file. Blocks.
+    :class:`SettingsError` for a file. Blocks.
     """
     brokers: list[KbcSection | NamedKbc] = [config.kbc, *config.kbc.named]
     for broker in brokers:
@@ -215,6 +217,21 @@ def examine(config: CdhConfig) -> None:
         for url in filter(None, (broker.url, *broker.urls)):
             KbsClient(url, tls, proxy=broker.proxy)
     config.mounts.ca_pem()
+    config.kms.places()
+
+
+def _of_kms(aliyun: AliyunSection) -> Iterator[Weakening]:
+    default = AliyunSection()
+    reasons = {
+        "credentials": "names who may hold and open secrets",
+        "ca_file": "adds an authority that may name the key management service",
+        "instance_url": "names another key management service",
+        "region_url": "names another key management service",
+        "metadata_url": "names who gives the credentials of a RAM role",
+    }
+    for name, reason in reasons.items():
+        if getattr(aliyun, name) != getattr(default, name):
+            yield Weakening(f"kms.aliyun.{name}", reason, said=False)
 
 
 def _of_brokers(config: CdhConfig) -> Iterator[Weakening]:
