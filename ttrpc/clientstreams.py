@@ -74,15 +74,18 @@ class Wire(Protocol):
 class Stream:
     """The frames of one stream, without the types of its messages."""
 
-    def __init__(self, stream_id: int, opening: Opening, inbox: Inbox) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self, stream_id: int, opening: Opening, deadline: float | None, inbox: Inbox
+    ) -> None:
+        """``deadline``: of the whole stream, on the loop's clock."""
         self.stream_id = stream_id
         self.opening = opening
         self.inbox = inbox
         self.sending = opening.client_streams
-        limit = opening.timeout_s
-        self.deadline = None if limit is None else loop.time() + limit
-        self._timer = None if self.deadline is None else loop.call_at(self.deadline, self.expire)
+        self.deadline = deadline
+        self._timer: asyncio.TimerHandle | None = None
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._expire)
 
     def may_send(self) -> bool:
         """Whether neither side has ended what this side sends."""
@@ -119,6 +122,11 @@ class Stream:
             self._timer.cancel()
         self.inbox.end(failure)
 
+    def give_up(self, failure: Exception) -> None:
+        """End the stream and drop the messages that are there, also if the server has ended it."""
+        self.finish()
+        self.inbox.abandon(failure)
+
     def _receive_response(self, data: bytes) -> int:
         """A response ends every kind of stream; one without failure carries the last message."""
         try:
@@ -146,7 +154,7 @@ class Stream:
             self.finish()
         return held
 
-    def expire(self) -> None:
+    def _expire(self) -> None:
         """End the stream because its time is up."""
         self.finish(DeadlineError(self.opening.path, self.opening.timeout_s))
 

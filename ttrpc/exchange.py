@@ -27,7 +27,7 @@ from ttrpc.inbox import Inbox
 BACKLOG_BYTES: Final = 16 * 1024 * 1024
 # After so long without room, the stream that holds most is given up, so that it does not hold up
 # the others for ever, seconds.
-BACKLOG_S: Final = 2.0
+BACKLOG_S: Final = 10.0
 # A server that reads as fast as we write never makes us wait; after so many messages the other
 # tasks get their turn.
 SENDS_PER_TURN: Final = 16
@@ -73,14 +73,12 @@ class Exchange(asyncio.Protocol):
 
     async def open(self, opening: Opening) -> Stream:
         """See :class:`ttrpc.clientstreams.Wire`."""
-        try:
-            async with asyncio.timeout(opening.timeout_s):
-                transport = await self._writable()
-        except TimeoutError as error:
-            raise DeadlineError(opening.path, opening.timeout_s) from error
+        limit = opening.timeout_s
+        deadline = None if limit is None else self._loop.time() + limit
+        transport = await self._writable_by(deadline, opening)
         stream_id = self._take_id()
         frame = encode_frame(stream_id, FrameType.REQUEST, opening.data, opening.flags)
-        stream = Stream(stream_id, opening, Inbox(self._taken))
+        stream = Stream(stream_id, opening, deadline, Inbox(self._taken))
         self._streams[stream_id] = stream
         transport.write(frame)
         return stream
@@ -91,7 +89,7 @@ class Exchange(asyncio.Protocol):
         self._sent += 1
         if self._sent % SENDS_PER_TURN == 0:
             await asyncio.sleep(0)
-        transport = await self._writable_for(stream)
+        transport = await self._writable_by(stream.deadline, stream.opening)
         stream.check_sending()
         transport.write(frame)
 
@@ -99,7 +97,7 @@ class Exchange(asyncio.Protocol):
         """See :class:`ttrpc.clientstreams.Wire`."""
         if not stream.may_send():
             return
-        transport = await self._writable_for(stream)
+        transport = await self._writable_by(stream.deadline, stream.opening)
         if stream.may_send():  # still
             stream.sending = False
             transport.write(encode_frame(stream.stream_id, FrameType.DATA, b"", STREAM_END))
@@ -129,7 +127,8 @@ class Exchange(asyncio.Protocol):
             if future is None or future.done():
                 stream = self._streams.get(frame.stream_id)
                 if stream is not None:
-                    self._backlog += stream.receive(frame)
+                    held = stream.receive(frame)
+                    self._backlog += held
                 continue
             if isinstance(frame, OversizedFrame):
                 future.set_exception(MessageTooLargeError(frame.length, MAX_DATA_BYTES))
@@ -157,14 +156,13 @@ class Exchange(asyncio.Protocol):
             raise ConnectionLostError(self._address, self.lost_reason or "not connected")
         return self._transport
 
-    async def _writable_for(self, stream: Stream) -> asyncio.Transport:
+    async def _writable_by(self, deadline: float | None, opening: Opening) -> asyncio.Transport:
         if self._may_write.is_set():
             return await self._writable()
         try:
-            async with asyncio.timeout_at(stream.deadline):
+            async with asyncio.timeout_at(deadline):
                 return await self._writable()
         except TimeoutError as error:
-            opening = stream.opening
             raise DeadlineError(opening.path, opening.timeout_s) from error
 
     def _pause_reading(self) -> None:
@@ -181,10 +179,14 @@ class Exchange(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def _make_room(self) -> None:
-        """Give up the stream whose messages take most of the room."""
-        stream = max(self._streams.values(), key=lambda stream: stream.inbox.held)
-        stream.finish(StreamBacklogError(stream.opening.path, stream.inbox.held))
-        stream.inbox.discard()
+        """Give up the streams whose messages take most of the room, until there is some."""
+        if len(self._streams) + len(self._pending) == 1:
+            # A program that takes its time with the only stream there is holds up nobody.
+            self._crowded = self._loop.call_later(BACKLOG_S, self._make_room)
+            return
+        while self._backlog > BACKLOG_BYTES:
+            stream = max(self._streams.values(), key=lambda stream: stream.inbox.held)
+            stream.give_up(StreamBacklogError(stream.opening.path, stream.inbox.held))
 
     def _take_id(self) -> int:
         """Return the next odd id. After the last one numbering starts over, past those in use."""

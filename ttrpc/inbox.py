@@ -58,6 +58,16 @@ class Inbox:
             self._failure = failure
             self._wake()
 
+    def abandon(self, failure: Exception) -> None:
+        """Drop what waits and let the reader meet ``failure``, whatever end there was.
+
+        Without a failure a series that lacks its last messages would look whole.
+        """
+        self._ended = True
+        self._failure = failure
+        self.discard()
+        self._wake()
+
     def discard(self) -> None:
         """Drop the messages that wait."""
         self._messages.clear()

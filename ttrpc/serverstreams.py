@@ -150,7 +150,8 @@ class ServerStreams:
         """End an open stream with a status and cancel its handler."""
         stream = self._open.pop(stream_id)
         stream.close(encode_failure(code, text))
-        stream.inbox.discard()
+        # For a handler that goes on after it was cancelled.
+        stream.inbox.abandon(StatusError(code, text))
         self._tasks[stream].cancel()
 
     def fullest(self) -> int | None:

@@ -15,7 +15,15 @@ from protos.api_pb2 import GetResourceRequest as Asked
 from protos.api_pb2 import GetResourceResponse as Answer
 from tests.services.ttrpc.rig import PATIENCE_S, Rig, call, next_of
 from tests.services.ttrpc.streaming import STREAMING, StreamingService
-from ttrpc import Client, Code, DuplexCall, Limits, StatusError, StreamBacklogError
+from ttrpc import (
+    Client,
+    Code,
+    ConnectionLostError,
+    DuplexCall,
+    Limits,
+    StatusError,
+    StreamBacklogError,
+)
 
 PIECE = 100_000
 BOUND = 10 * PIECE
@@ -162,7 +170,70 @@ async def test_both_sides_sending_without_taking_come_to_an_end(
 ) -> None:
     """An echo that is sent to and never read: each side waits for the other, but not for ever."""
     monkeypatch.setattr(ttrpc.exchange, "BACKLOG_S", 0.05)
-    async with filling.duplex(STREAMING, "Echo", Answer) as stream:
+    async with (
+        filling.duplex(STREAMING, "Echo", Answer),
+        filling.duplex(STREAMING, "Echo", Answer) as stream,
+    ):
         with pytest.raises(StreamBacklogError):
             await send_for_ever(stream)
+    assert await call(filling, "Echo", "unary") == b"unary"
+
+
+async def test_alone_on_its_connection_it_is_the_server_that_does_not_wait_for_ever(
+    tmp_path: Path, service: StreamingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ttrpc.exchange, "BACKLOG_BYTES", BOUND)
+    limits = Limits(stalled_write_s=0.05)
+    async with Rig.running(tmp_path, limits, [service.table()]) as rig:
+        client = await rig.client()
+        async with client.duplex(STREAMING, "Echo", Answer) as stream:
+            sending = asyncio.create_task(send_for_ever(stream))  # awaited below
+            async with asyncio.timeout(PATIENCE_S):
+                while rig.server.connections:
+                    await asyncio.sleep(0)
+            # A client that does not read learns of it when it reads or writes again.
+            await client.aclose()
+            with pytest.raises(ConnectionLostError):
+                await sending
+
+
+async def test_a_program_may_take_its_time_with_its_only_stream(
+    filling: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ttrpc.exchange, "BACKLOG_S", 0.01)
+    exchange = filling._exchange
+    async with filling.server_stream(
+        STREAMING, "Fill", Asked(ResourcePath=str(PIECE)), Answer
+    ) as stream:
+        async with asyncio.timeout(PATIENCE_S):
+            while exchange._crowded is None:
+                await asyncio.sleep(0)
+        first = exchange._crowded
+        async with asyncio.timeout(PATIENCE_S):
+            while exchange._crowded is first:  # until the time was up once
+                await asyncio.sleep(0)
+        for _ in range(100):
+            assert len((await anext(stream)).Resource) == PIECE
+
+
+async def test_a_series_that_is_given_up_does_not_look_whole(
+    filling: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ttrpc.exchange, "BACKLOG_S", 0.01)
+    monkeypatch.setattr(ttrpc.exchange, "BACKLOG_BYTES", 1000)
+    request = Asked(ResourcePath="100")
+    async with (
+        filling.server_stream(STREAMING, "Count", request, Answer) as one,
+        filling.server_stream(STREAMING, "Count", request, Answer) as two,
+        filling.server_stream(STREAMING, "Count", request, Answer) as three,
+    ):
+        streams = (one, two, three)
+        async with asyncio.timeout(PATIENCE_S):
+            while all(stream._stream.inbox.failure is None for stream in streams):
+                await asyncio.sleep(0)
+        for stream in streams:
+            try:
+                assert len([message async for message in stream]) == 100
+            except StreamBacklogError:
+                assert stream._stream.inbox.held == 0
     assert await call(filling, "Echo", "unary") == b"unary"
