@@ -7,13 +7,9 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import grpclib.server
 import pytest
 import pytest_asyncio
-from grpclib.const import Cardinality, Handler, Status
-from grpclib.exceptions import GRPCError
 
 from cguest.__main__ import build_parser
 from cguest.connection import CommandError, RefusedError
@@ -22,6 +18,8 @@ from cguest.outcome import Outcome
 from cguest.sockets import resolve
 from lifecycle import UnixAddress, listen_unix
 from protos import api_pb2, services, tables
+from serving.doors import GrpcDoor, parse_door
+from serving.grpc_tables import open_grpc
 from ttrpc import CallContext, Code, Server, StatusError
 
 GET = "api.GetResourceService/GetResource"
@@ -33,7 +31,7 @@ class Hub:
     """Answers or refuses by what is asked for."""
 
     async def get_resource(
-        self, request: api_pb2.GetResourceRequest, context: CallContext | None
+        self, request: api_pb2.GetResourceRequest, context: CallContext
     ) -> api_pb2.GetResourceResponse:
         if request.ResourcePath == "denied":
             raise StatusError(Code.INTERNAL, "policy says no", refused=True)
@@ -59,29 +57,13 @@ async def hub(tmp_path: Path) -> AsyncIterator[Path]:
         await task
 
 
-class GrpcHub:
-    """The same hub as grpclib serves it."""
-
-    async def _get(self, stream: grpclib.server.Stream[Any, Any]) -> None:
-        request = await stream.recv_message()
-        assert request is not None
-        try:
-            await stream.send_message(await Hub().get_resource(request, None))
-        except StatusError as error:
-            raise GRPCError(Status(int(error.code)), error.message) from error
-
-    def __mapping__(self) -> dict[str, Handler]:
-        kinds = (api_pb2.GetResourceRequest, api_pb2.GetResourceResponse)
-        return {f"/{GET}": Handler(self._get, Cardinality.UNARY_UNARY, *kinds)}
-
-
 @pytest_asyncio.fixture
 async def grpc_hub(tmp_path: Path) -> AsyncIterator[str]:
-    server = grpclib.server.Server([GrpcHub()])
-    await server.start(path=str(tmp_path / "grpc.sock"))
-    yield f"grpc+unix://{tmp_path}/grpc.sock"
-    server.close()
-    await server.wait_closed()
+    door = f"grpc+unix://{tmp_path}/grpc.sock"
+    address = parse_door(door)
+    assert isinstance(address, GrpcDoor)
+    async with open_grpc([tables.get_resource_table(Hub())], address):
+        yield door
 
 
 async def called(hub: Path, *words: str) -> Outcome:
@@ -117,13 +99,17 @@ async def test_errors_show_code_and_text(hub: Path, grpc_hub: str, over_grpc: bo
         await called(hub, *way, GET, '{"ResourcePath":"absent"}')
 
 
-async def test_a_refusal_is_told_from_an_error(hub: Path) -> None:
+@pytest.mark.parametrize("over_grpc", [False, True], ids=["ttrpc", "grpc"])
+async def test_a_refusal_is_told_from_an_error(hub: Path, grpc_hub: str, over_grpc: bool) -> None:
+    way = ("--grpc", grpc_hub) if over_grpc else ()
     with pytest.raises(RefusedError, match=r"^code 13 INTERNAL: policy says no"):
-        await called(hub, GET, '{"ResourcePath":"denied"}')
+        await called(hub, *way, GET, '{"ResourcePath":"denied"}')
 
 
 async def test_the_same_over_grpc(hub: Path, grpc_hub: str) -> None:
     assert (await called(hub, "--grpc", grpc_hub, GET, "--raw", "Resource")).raw == RESOURCE
+    with pytest.raises(CommandError, match=r"^code 12 UNIMPLEMENTED: "):
+        await called(hub, "--grpc", grpc_hub, UNSEAL)
 
 
 async def test_nobody_there(hub: Path, tmp_path: Path) -> None:
