@@ -12,8 +12,8 @@ from tests.conftest import ROOT
 
 EVERYTHING = {
     "agent", "bench", "cdh", "cguest", "cguestd", "demo", "explain", "guesthook", "kbs", "keywrap",
-    "kms", "lifecycle", "mocktee", "ossmount", "protos", "rest", "secrecy", "serving", "tdx",
-    "tests", "ttrpc",
+    "kms", "lifecycle", "mocktee", "ossmount", "protos", "receipts", "rest", "secrecy", "serving",
+    "tdx", "tests", "ttrpc",
 }  # fmt: skip
 PRODUCT = EVERYTHING - {"bench", "demo", "mocktee", "tests"}
 ARROWS: dict[str, set[str]] = {
@@ -26,19 +26,26 @@ ARROWS: dict[str, set[str]] = {
     "serving": {"ttrpc", "lifecycle", "secrecy"},
     "keywrap": {"secrecy"},
     "kms": {"secrecy"},
-    "agent": {"tdx", "kbs", "keywrap", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
-    "cdh": {"kbs", "keywrap", "kms", "serving", "protos", "ttrpc", "lifecycle", "secrecy"},
+    "receipts": {"secrecy"},
+    "agent": {
+        "tdx", "kbs", "keywrap", "receipts", "serving", "protos", "ttrpc", "lifecycle", "secrecy",
+    },
+    "cdh": {
+        "kbs", "keywrap", "kms", "receipts", "serving", "protos", "ttrpc", "lifecycle", "secrecy",
+    },
     "rest": {"serving", "protos", "ttrpc", "lifecycle", "secrecy"},
     "guesthook": {"protos", "ttrpc", "lifecycle", "secrecy"},
     "ossmount": {"lifecycle", "secrecy"},
     "explain": {"tdx", "kbs", "secrecy"},
-    "cguest": {"explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "kms", "lifecycle", "secrecy"},
+    "cguest": {
+        "explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "kms", "receipts", "lifecycle", "secrecy",
+    },
     "cguestd": PRODUCT - {"cguest", "cguestd", "explain", "guesthook"},
     "mocktee": set(),
     "demo": EVERYTHING,
     "bench": EVERYTHING,
     "tests": EVERYTHING,
-}
+}  # fmt: skip
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
