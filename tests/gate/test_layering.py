@@ -38,7 +38,8 @@ ARROWS: dict[str, set[str]] = {
     "ossmount": {"lifecycle", "secrecy"},
     "explain": {"tdx", "kbs", "secrecy"},
     "cguest": {
-        "explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "kms", "receipts", "lifecycle", "secrecy",
+        "explain", "protos", "ttrpc", "tdx", "kbs", "cdh", "kms", "receipts", "lifecycle",
+        "secrecy",
     },
     "cguestd": PRODUCT - {"cguest", "cguestd", "explain", "guesthook"},
     "mocktee": set(),
