@@ -140,16 +140,6 @@ async def test_a_frame_that_is_never_completed_ends_its_connection(
         assert await call(idle, "Echo", "b") == b"b"  # idle as long, and still there
 
 
-async def test_completed_frames_reset_the_time(tmp_path: Path) -> None:
-    async with Rig.running(tmp_path, Limits(partial_frame_s=0.2)) as rig, rig.peer() as peer:
-        frame = HEADER.pack(0, 2, 1, 0)
-        peer.writer.write(frame[:5])
-        for _ in range(30):  # for longer than the limit altogether, each frame for less
-            await asyncio.sleep(0.02)
-            peer.writer.write(frame[5:] + frame[:5])
-            assert (await peer.reply()).text == "stream id must be odd"
-
-
 async def test_incomplete_frames_have_a_common_bound(tmp_path: Path) -> None:
     limits = Limits(partial_bytes=3 * MAX_DATA_BYTES)
     part = HEADER.pack(MAX_DATA_BYTES, 1, 1, 0) + bytes(MAX_DATA_BYTES - 100)
