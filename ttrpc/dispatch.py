@@ -52,7 +52,10 @@ class Dispatcher:
     """Finds the method of a request, runs its handler and turns every outcome into a reply."""
 
     def __init__(self, services: Sequence[ServiceTable]) -> None:
-        """Raises :class:`ServiceTableError` if two tables have the same name."""
+        """Raises :class:`ServiceTableError` if two tables have the same name.
+
+        Raises ``TypeError`` for a method that is none of the four kinds.
+        """
         # Bound once, as doing it for each line takes an eighth of a call; so the level is the one
         # that is set when the server is made.
         self._log = log.bind()
@@ -67,6 +70,8 @@ class Dispatcher:
                     unary[name] = method
                 elif isinstance(method, ClientStreamMethod | ServerStreamMethod | DuplexMethod):
                     self._streams[table.name, name] = method
+                else:
+                    raise TypeError(f"/{table.name}/{name} is of no kind that can be served")
 
     def streaming(self, request: Request) -> StreamMethod | None:
         """Return the method that ``request`` names if it is served and streams.

@@ -88,13 +88,17 @@ class StreamingService:
     async def stubborn(
         self, messages: Receiver[Asked], sender: Sender[Answer], context: CallContext
     ) -> None:
-        """Goes on sending after it was cancelled."""
+        """Goes on sending and reading after it was cancelled."""
         try:
             async for message in messages:
                 self.taken.put_nowait(message.ResourcePath)
         except asyncio.CancelledError:
             try:
                 await sender.send(Answer(Resource=b"after the end"))
+            except StatusError as error:
+                self.left.put_nowait(error.message)
+            try:
+                await anext(messages)
             except StatusError as error:
                 self.left.put_nowait(error.message)
             raise

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from lifecycle import UnixAddress, listen_unix
+from protos.api_pb2 import GetResourceRequest as Asked
 from secrecy.journal import configure_logging
 from tests.services.ttrpc.rig import PATIENCE_S, SERVICE, Rig, call, next_of
 from ttrpc import (
     MAX_DATA_BYTES,
+    AnyMethod,
     Client,
     Limits,
     Server,
+    ServiceTable,
     ServiceTableError,
 )
 
@@ -197,6 +200,13 @@ async def test_two_tables_of_one_service_are_refused(rig: Rig) -> None:
     with pytest.raises(ServiceTableError) as caught:
         Server([rig.service.table(), rig.service.table()])
     assert caught.value.service == SERVICE
+
+
+async def test_a_method_of_no_kind_is_refused() -> None:
+    async def handler() -> None: ...
+
+    with pytest.raises(TypeError, match="/s/M is of no kind"):
+        Server([ServiceTable("s", {"M": AnyMethod(Asked, Asked, handler)})])
 
 
 async def test_one_server_serves_two_sockets(rig: Rig, tmp_path: Path) -> None:

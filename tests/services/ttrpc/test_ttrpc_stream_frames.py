@@ -225,13 +225,15 @@ async def test_other_frames_on_an_open_stream_are_ignored(peer: RawPeer, frame_t
     assert await peer.frame() == (1, DATA, 0, answer("a"))
 
 
-async def test_an_ended_stream_sends_no_more(peer: RawPeer, service: StreamingService) -> None:
+async def test_an_ended_stream_sends_and_brings_no_more(
+    peer: RawPeer, service: StreamingService
+) -> None:
     open_stream(peer, "Stubborn")
     peer.send(1, DATA, 0, asked("a"))
     await next_of(service.taken)
     peer.send(1, DATA, 1, b"x")
     assert await status(peer) == (1, 3, CLOSED)
-    assert await next_of(service.left) == ["the stream has ended"]
+    assert await next_of(service.left, 2) == ["the stream has ended", CLOSED]
     assert await peer.is_alive()
 
 
