@@ -18,6 +18,7 @@ from cdh.mounts.supervisor import MountSupervisor
 from cdh.sealed.keys import SigningKeys
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
+from cdh.secret_policy import AllowedResources
 from cdh.service import hub_tables
 from cdh.status import HubStatusServicer
 from kbs import SessionSource
@@ -83,11 +84,12 @@ async def open_hub(
     async with AsyncExitStack() as stack:
         agent = None if sessions is None else same_process(sessions, sessions_by_url or {})
         opened = await open_brokers(config, agent, stack)
-        resources = opened.source
+        policy = config.policy()
+        resources = AllowedResources(opened.source, policy)
         verifier = (
             None
             if config.skip_sealed_secret_verification
-            else SignatureVerifier(SigningKeys(resources))
+            else SignatureVerifier(SigningKeys(opened.source, policy=policy))
         )
         works: list[Work] = [CredentialFiles(config.credentials, resources).run]
         if mounts is None:
@@ -95,7 +97,7 @@ async def open_hub(
             works.append(mounts.run)
         hub = ConfidentialDataHub(
             resources,
-            Unsealer(resources, verifier, kms),
+            Unsealer(resources, verifier, kms, policy),
             mounts,
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )

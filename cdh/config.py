@@ -7,17 +7,20 @@ from, and which of them weaken security, is in :mod:`cdh.settings`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
 from typing import Final, Literal
 
-from cdh.errors import ConfigurationRefusedError
+from cdh.errors import ConfigurationRefusedError, SecretPolicyError
 from cdh.image_config import ImageSection
 from cdh.kms_config import KmsSection
 from cdh.mounts.endpoint import parse_endpoint
 from cdh.mounts.spec import MountPolicy
+from cdh.secret_policy import SecretPolicy, SecretsSection
 from cdh.section import Section
+from kbs import ResourceUri, ResourceUriError
 from lifecycle import SettingsError, UnixAddress
 from lifecycle.addresses import CC_KBC
 from lifecycle.log_filter import LogConfig
@@ -129,6 +132,11 @@ class CdhConfig(Section, frozen=True):
     image: ImageSection = ImageSection()
     mounts: MountsSection = MountsSection()
     kms: KmsSection = KmsSection()
+    secrets: SecretsSection = SecretsSection()
+
+    def policy(self) -> SecretPolicy:
+        """Return ``[secrets]``, parsed. Raises ``ConfigurationRefusedError`` for a rule."""
+        return self.secrets.policy(with_host=bool(self.kbc.named))
 
     def check(self) -> None:
         """Raise for what is absent here, or for values that cannot work. Reads no files.
@@ -150,6 +158,23 @@ class CdhConfig(Section, frozen=True):
             raise ConfigurationRefusedError("mounts.memory_mib", "less than 32")
         self.mounts.policy()
         self.kms.check()
+        _check_secrets(self)
+
+
+def _check_secrets(config: CdhConfig) -> None:
+    if config.secrets.kids and config.skip_sealed_secret_verification:
+        raise ConfigurationRefusedError(
+            "secrets.kids", "without effect, because skip_sealed_secret_verification is true"
+        )
+    policy = config.policy()
+    for number, credential in enumerate(config.credentials):
+        # A malformed URI is told by whoever fetches it.
+        with contextlib.suppress(ResourceUriError):
+            uri = ResourceUri.parse(credential.resource_uri)
+            try:
+                policy.require_resource(uri)
+            except SecretPolicyError as error:
+                raise ConfigurationRefusedError(f"credentials[{number}]", str(error)) from error
 
 
 def _check_brokers(kbc: KbcSection) -> None:

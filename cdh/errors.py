@@ -10,6 +10,7 @@ what a peer sent.
     |- CredentialFileError         a resource was not put into its file
     |- OfflineFileError            a file of offline_fs_kbc cannot be used
     |- OfflineResourceError        no such resource in those files
+    |- SecretPolicyError           the configuration does not let this guest open it
     |- AgentError                  the attestation agent did not give a session
     |  |- AgentUnreachableError
     |  `- AgentRefusedError
@@ -100,6 +101,17 @@ class KbsNotConfiguredError(CdhError):
         super().__init__(
             f"fetching {bounded(resource)}: no key broker is configured",
             hint="set kbc.url in cdh.toml, or agent.aa_kbc_params=cc_kbc::URL",
+        )
+
+
+class SecretPolicyError(CdhError):
+    """The allow-list ``secrets.<key>`` does not name what was asked for; nobody was asked."""
+
+    def __init__(self, key: str, named: str) -> None:
+        self.key = f"secrets.{key}"
+        super().__init__(
+            f"{self.key} does not name {bounded(named)!r}",
+            hint=f"add a rule to {self.key} of the hub's configuration if this guest may open it",
         )
 
 

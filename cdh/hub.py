@@ -95,7 +95,8 @@ class ConfidentialDataHub:
         A content from a cache, or one that is kept while the key broker is away, is no change.
         Raises ``kbs.ResourceUriError``.
         """
-        return ResourceWatch(self._resources, ResourceUri.parse(uri_text), interval).events()
+        uri = ResourceUri.parse(uri_text)
+        return ResourceWatch(self._resources, uri, interval, refused=is_refusal).events()
 
     async def unseal(self, sealed: bytes) -> Secret:
         """Return the value of a sealed secret. Raises as :meth:`get_resource`."""

@@ -12,6 +12,7 @@ from cdh.errors import (
     SealedContentError,
     SealedKmsError,
     SealedSignatureError,
+    SecretPolicyError,
 )
 from kbs import KbsError
 from keywrap import PacketRefusedError, WrappedKeyError
@@ -22,6 +23,7 @@ REFUSALS: Final = (
     SealedAlgorithmError,
     SealedContentError,
     SealedSignatureError,
+    SecretPolicyError,
     WrappedKeyError,
 )
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cdh.errors import SealedFormatError, SealedKeyError
 from cdh.resources import ResourceSource
 from cdh.sealed.textual import decode_section
+from cdh.secret_policy import ALLOW_ALL, SecretPolicy
 from kbs import ResourceUri, ResourceUriError
 
 KEY_DIRECTORY: Final = Path("/run/confidential-containers/cdh/sealed-secret")
@@ -92,18 +93,24 @@ def parse_kid(kid: str) -> ResourceUri | str:
 
 @dataclass(frozen=True, slots=True)
 class SigningKeys:
-    """Finds signing keys: in the key broker, or in ``directory``."""
+    """Finds signing keys that ``policy`` names: in the key broker, or in ``directory``.
+
+    ``resources`` is the source without the policy, which has rules of their own for keys.
+    """
 
     resources: ResourceSource
     directory: Path = KEY_DIRECTORY
+    policy: SecretPolicy = ALLOW_ALL
 
     async def find(self, kid: str) -> ec.EllipticCurvePublicKey:
         """Return the key ``kid`` names.
 
-        Raises :class:`SealedKeyError`, or what the resource source raises. May wait for the
-        network; the caller's deadline applies.
+        Raises :class:`SealedKeyError`, :class:`~cdh.errors.SecretPolicyError`, or what the
+        resource source raises. May wait for the network; the caller's deadline applies.
         """
-        match parse_kid(kid):
+        place = parse_kid(kid)
+        self.policy.require_kid(place)
+        match place:
             case str() as name:
                 data = await asyncio.to_thread(self._read, name)
             case uri:
