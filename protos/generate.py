@@ -19,6 +19,7 @@ SOURCES: Final = (
     "protos/cguest.proto",
     "protos/getresource.proto",
     "protos/keyprovider.proto",
+    "tests/interop/peer.proto",
     "ttrpc/envelope.proto",
 )
 # Generated text is judged by its generator, not by our formatter or our rules.

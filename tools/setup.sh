@@ -17,6 +17,16 @@ find_python() {
     done
 }
 
+# Debian 12's own rustc (1.63) is too old for the crates that tests/interop locks (1.85).
+rust_packages() {
+    if grep -q '^VERSION_ID="12"' /etc/os-release; then
+        echo rustc-web
+        echo cargo-web
+    else
+        echo cargo
+    fi
+}
+
 # One Debian package per line, for each thing that is not there.
 missing_packages() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
@@ -28,8 +38,9 @@ sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
     pkg-config --exists fuse3 2>/dev/null || echo libfuse3-dev
     command -v fusermount3 >/dev/null 2>&1 || echo fuse3
     command -v curl >/dev/null 2>&1 || echo curl
-    # The Go program of tests/interop: a must where CI runs the tests, elsewhere its tests skip.
+    # The programs of tests/interop: a must where CI runs the tests, elsewhere their tests skip.
     [ -z "${CI:-}" ] || command -v go >/dev/null 2>&1 || echo golang-go
+    [ -z "${CI:-}" ] || command -v cargo >/dev/null 2>&1 || rust_packages
     # The runtimes and the shell of tests/guest.
     [ -z "${CI:-}" ] || command -v runc >/dev/null 2>&1 || echo runc
     [ -z "${CI:-}" ] || command -v crun >/dev/null 2>&1 || echo crun

@@ -1,27 +1,19 @@
-"""The Go program beside us: finding Go, building, running.
-
-Where tests must not be skipped (``CI`` is set), a missing Go is a failure. On Debian 12 the package
-``golang-go`` (1.19) suffices: the modules in ``go/go.mod`` ask for no more. ``tools/setup.sh``
-installs it where ``CI`` is set.
-"""
+"""The Go program that reads quotes: building and running it."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.interop.toolchains import GO_SETTINGS, run_tool
+
 SOURCE: Final = Path(__file__).resolve().parent / "go"
-BUILD_SECONDS: Final = 500  # a cold cache compiles the standard library on slow machines
 RUN_SECONDS: Final = 60
-# Built without C, and with the Go that is there: none is downloaded.
-SETTINGS: Final = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +42,10 @@ class Answer:
     numbers: Mapping[str, int]
 
 
-def find_go() -> str | None:
-    return shutil.which("go")
-
-
 def build(go: str, folder: Path) -> Path:
     """Compile into ``folder``; module downloads are checked against ``go.sum``."""
     program = folder / "interop"
-    done = subprocess.run(
-        [go, "build", "-o", str(program), "."],
-        cwd=SOURCE, env=os.environ | SETTINGS, timeout=BUILD_SECONDS,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"go build: {done.stderr[-2000:]}"
+    run_tool([go, "build", "-o", str(program), "."], SOURCE, GO_SETTINGS)
     return program
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from tdx.pck import load_chain, pck_extension
 from tdx.quote import Quote, parse_quote
 from tdx.quote_layout import BODY_10
 from tdx.verify import CheckName, State, Trust, parse_collateral, verify_quote
-from tests.interop.go_program import SOURCE, Answer, Job, ask, build, find_go
+from tests.interop.go_program import SOURCE, Answer, Job, ask, build
+from tests.interop.toolchains import check_go_source, compiler
 
 pytestmark = pytest.mark.timeout(600)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -34,12 +33,7 @@ UPPER_CASE_FMSPC = "FMSPC from PCK Certificate("
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    go = find_go()
-    if go is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI needs Go: apt-get install golang-go")
-        pytest.skip("there is no Go on this machine (apt-get install golang-go)")
-    return build(go, tmp_path_factory.mktemp("go"))
+    return build(compiler("go", "golang-go"), tmp_path_factory.mktemp("go"))
 
 
 def seen(data: bytes, quote: Quote) -> tuple[dict[str, str], dict[str, int]]:
@@ -222,9 +216,4 @@ def test_version_5_has_another_outsider(program: Path) -> None:
 
 
 def test_the_go_source_is_formatted_and_vetted(program: Path) -> None:
-    go = find_go()
-    assert go is not None
-    sources = [str(path) for path in sorted(SOURCE.glob("*.go"))]
-    for command in ([go, "vet", "."], [str(Path(go).with_name("gofmt")), "-l", *sources]):
-        done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    check_go_source(SOURCE, SOURCE)

@@ -1,0 +1,100 @@
+"""Programs of other implementations: finding the compilers, building from locked sources.
+
+Where tests must not be skipped (``CI`` is set), a missing compiler is a failure. ``tools/setup.sh``
+installs them there: Go 1.19 from Debian 12's ``golang-go``, Rust from its ``rustc-web``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+INTEROP: Final = Path(__file__).resolve().parent
+ROOT: Final = INTEROP.parent.parent
+CACHE: Final = ROOT / ".cache" / "interop"
+BUILD_SECONDS: Final = 500  # a cold cache compiles the standard library on slow machines
+# Built without C, and with the Go that is there: none is downloaded.
+GO_SETTINGS: Final = {
+    "CGO_ENABLED": "0",
+    "GOTOOLCHAIN": "local",
+    "GOFLAGS": "-buildvcs=false -mod=readonly",
+}
+GO_MODULE: Final = "confidentialguest/ttrpcpeer"
+GO_PLUGINS: Final = {
+    "protoc-gen-go": "google.golang.org/protobuf/cmd/protoc-gen-go",
+    "protoc-gen-go-ttrpc": "github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc",
+}
+PROTOS: Final = (
+    "protos/api.proto",
+    "protos/attestation_agent.proto",
+    "protos/getresource.proto",
+    "protos/keyprovider.proto",
+    "tests/interop/peer.proto",
+)
+
+
+def compiler(name: str, package: str) -> str:
+    """Path of a compiler. Without it the test fails in CI and is skipped elsewhere."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs {name}: apt-get install {package}")
+        pytest.skip(f"there is no {name} on this machine (apt-get install {package})")
+    return path
+
+
+def run_tool(
+    command: Sequence[str], cwd: Path, settings: Mapping[str, str], seconds: int = BUILD_SECONDS
+) -> None:
+    """Run to the end; its last words are in the failure."""
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **settings}, timeout=seconds,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command[0]} {command[1]}: {done.stderr[-3000:]}"
+
+
+def build_go_peer() -> Path:
+    """Generate Go from our ``.proto`` files with the generators that ``go.sum`` locks; compile."""
+    go = compiler("go", "golang-go")
+    work = CACHE / "go"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(INTEROP / "ttrpc_go", work)
+    run_tool([go, "mod", "verify"], work, GO_SETTINGS)
+    plugins = work / "plugins"
+    for name, package in GO_PLUGINS.items():
+        run_tool([go, "build", "-o", str(plugins / name), package], work, GO_SETTINGS)
+    packages = [f"M{name}={GO_MODULE}/gen/{Path(name).stem}" for name in PROTOS]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={ROOT}"]
+    for kind in ("go", "go-ttrpc"):
+        command += [f"--plugin={plugins / f'protoc-gen-{kind}'}", f"--{kind}_out={work}"]
+        command += [f"--{kind}_opt={option}" for option in (f"module={GO_MODULE}", *packages)]
+    run_tool([*command, *PROTOS], work, {})
+    run_tool([go, "build", "-o", "peer", "."], work, GO_SETTINGS)
+    return work / "peer"
+
+
+def check_go_source(folder: Path, complete: Path) -> None:
+    """``folder`` is formatted; ``complete``, which has the generated code too, passes vet."""
+    go = compiler("go", "golang-go")
+    run_tool([go, "vet", "."], complete, GO_SETTINGS)
+    sources = [str(path) for path in sorted(folder.glob("*.go"))]
+    command = [str(Path(go).with_name("gofmt")), "-l", *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def build_rust_peer() -> Path:
+    """Compile the crate; its build script generates Rust from the same ``.proto`` files."""
+    cargo = compiler("cargo", "cargo-web")
+    target = CACHE / "rust"
+    settings = {"CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"}
+    run_tool([cargo, "build", "--locked", "--quiet"], INTEROP / "ttrpc_rust", settings)
+    return target / "debug" / "ttrpc-peer"
