@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,7 +45,7 @@ def test_the_service_is_watched_and_reloaded_without_a_core_dump() -> None:
 
 def test_systemd_accepts_all_units(tmp_path: Path) -> None:
     need_debian("systemd-analyze", "systemd")
-    for path in (ROOT / "systemd").iterdir():
+    for path in (ROOT / "systemd").glob("*.s*"):
         text = path.read_text().replace("/usr/local/bin/cguestd", shutil.which("true") or "")
         (tmp_path / path.name).write_text(text)
     names = sorted(str(path) for path in tmp_path.iterdir())
@@ -53,3 +55,25 @@ def test_systemd_accepts_all_units(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "cguestd" not in done.stderr
+
+
+def test_with_the_drop_in_the_service_may_tell_containers_apart() -> None:
+    """A root process of a container has powers that the unit leaves us none of."""
+    kept = [
+        unit(name)["Service"]["CapabilityBoundingSet"].lower()
+        for name in ("cguestd.service", "cguestd-callers.conf")
+    ]
+    powers = "-all," + ",".join(f"+{name.removeprefix('cap_')}" for name in kept)
+    program = (
+        "import sys; from pathlib import Path; from rest.peer import Guest, Identifier\n"
+        "class Caller:\n"
+        "    pid = int(sys.argv[1])\n"
+        "    def is_alive(self): return True\n"
+        "assert Identifier().identify(Caller()) == Guest(), Identifier().identify(Caller())"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", powers, "--inh-caps", powers,
+         sys.executable, "-c", program, str(os.getpid())],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
