@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from cdh.sealed.seal import (
 )
 from cdh.sealed.textual import MAX_BYTES
 from cguest.commands.registry import Verb
+from cguest.commands.uploading import add_upload_arguments, prepare_upload, upload
 from cguest.connection import CommandError
 from cguest.files import read_file, write_private
 from cguest.kubernetes import manifests
@@ -31,19 +34,35 @@ ALIYUN: Final = "aliyun"
 
 
 async def keygen(args: argparse.Namespace, _targets: Targets) -> Outcome:
+    """Make a key pair. If the upload fails, no file is left, so that it can be repeated."""
+    target = prepare_upload(args) if args.upload else None
     key = generate_signing_key(args.kid)
-    stem = args.name
-    write_private(args.directory / f"{stem}-private.json", key.private_jwk.reveal())
-    write_private(args.directory / f"{stem}-public.json", key.public_jwk)
+    private = args.directory / f"{args.name}-private.json"
+    public = args.directory / f"{args.name}-public.json"
+    write_private(private, key.private_jwk.reveal())
+    with _unless_done(private):
+        write_private(public, key.public_jwk)
+        if target is not None:
+            with _unless_done(public):
+                await upload(target[1], target[0], key.public_jwk)
+    data = {"private_key": str(private), "public_key": str(public), "kid": args.kid}
+    done = f"wrote {private.name} and {public.name} to {args.directory}\n"
+    if target is None:
+        text = f"{done}next: store the public half in the key broker as {args.kid}"
+        return Outcome(data, text=text)
     return Outcome(
-        {
-            "private_key": str(args.directory / f"{stem}-private.json"),
-            "public_key": str(args.directory / f"{stem}-public.json"),
-            "kid": args.kid,
-        },
-        text=f"wrote {stem}-private.json and {stem}-public.json to {args.directory}\n"
-        f"next: store the public half in the key broker as {args.kid}",
+        {**data, "uploaded": True}, text=f"{done}stored the public half in the key broker"
     )
+
+
+@contextmanager
+def _unless_done(path: Path) -> Iterator[None]:
+    """Remove ``path``, which was made just now, if the block does not come to its end."""
+    try:
+        yield
+    except BaseException:  # cleaned up and passed on, cancellation included
+        path.unlink(missing_ok=True)
+        raise
 
 
 async def seal(args: argparse.Namespace, _targets: Targets) -> Outcome:
@@ -109,6 +128,7 @@ def _keygen_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", default="sealed-signing", help="first part of the file names")
     parser.add_argument("--directory", type=Path, default=Path(), help="default: here")
+    add_upload_arguments(parser)
 
 
 def _seal_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +163,10 @@ VERBS: Final = (
         "make a signing key pair for sealed secrets",
         keygen,
         _keygen_arguments,
-        "example: cguest secret keygen --kid kbs:///default/signing-key/sealed",
+        "With --upload its public half is stored where guests look for it. The new key takes the\n"
+        "place of one that is there, and what was sealed with that one no longer opens.\n\n"
+        "example: cguest secret keygen --kid kbs:///default/signing-key/sealed \\\n"
+        "  --upload --kbs-url https://kbs.example.org:8080 --admin-key admin.pem --kbs-ca ca.pem",
     ),
     Verb(
         "seal",
