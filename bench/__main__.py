@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, quote_reading, quotes, reference, services, sessions
+from bench import mounts, quote_reading, quotes, reference, services, sessions, ttrpc_calls
 from bench.figures import Report, machine
 from secrecy.journal import configure_logging
 
@@ -18,6 +18,7 @@ PARTS = {
     "services": services.measure,
     "sessions": sessions.measure,
     "mounts": mounts.measure,
+    "ttrpc": ttrpc_calls.measure,
 }
 
 

@@ -6,6 +6,7 @@ installs them there: Go 1.19 from Debian 12's ``golang-go``, Rust from its ``rus
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -61,6 +62,7 @@ def run_tool(
     assert done.returncode == 0, f"{command[0]} {command[1]}: {done.stderr[-3000:]}"
 
 
+@functools.cache
 def build_go_peer() -> Path:
     """Generate Go from our ``.proto`` files with the generators that ``go.sum`` locks; compile."""
     go = compiler("go", "golang-go")
@@ -91,6 +93,7 @@ def check_go_source(folder: Path, complete: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+@functools.cache
 def build_rust_peer() -> Path:
     """Compile the crate; its build script generates Rust from the same ``.proto`` files."""
     cargo = compiler("cargo", "cargo-web")
