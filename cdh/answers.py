@@ -32,8 +32,11 @@ def cause_line(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def as_status(outer: str) -> AsyncIterator[None]:
-    """Turn what goes wrong inside into the reference's answer and a log line."""
+async def as_status(outer: str, *, consequence: str = "") -> AsyncIterator[None]:
+    """Turn what goes wrong inside into the reference's answer and a log line.
+
+    With a ``consequence``, of which nobody else may tell, the line is an error.
+    """
     try:
         yield
     except StatusError:
@@ -42,7 +45,8 @@ async def as_status(outer: str) -> AsyncIterator[None]:
         raise StatusError(Code.NOT_FOUND, f"{PREFIX}{outer}: {cause_line(error)}") from error
     except (CdhError, KbsError, KeywrapError) as error:
         cause = cause_line(error)
-        log.warning("request failed", operation=outer, cause=cause)
+        say = log.bind(consequence=consequence).error if consequence else log.warning
+        say("request failed", operation=outer, cause=cause)
         raise StatusError(
             Code.INTERNAL, f"{PREFIX}{outer}: {cause}", refused=is_refusal(error)
         ) from error

@@ -102,7 +102,7 @@ async def open_hub(
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
         )
         reports = HookReports()
-        status = HubStatusServicer(config.kbc, opened.brokers, reports)
+        status = HubStatusServicer(config.kbc, opened.brokers, reports, hub)
         tables = [*hub_tables(hub), hub_status_table(status), hook_reports_table(reports)]
         yield RunningHub(hub, tables, partial(_all, works), mounts, opened.brokers)
 

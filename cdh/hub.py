@@ -5,9 +5,11 @@ Each takes what a peer sent, unjudged, and either does all of it or raises.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from cdh.answers import cause_line
 from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.spec import MountPolicy, MountRequest, MountSpec
 from cdh.mounts.supervisor import MountStatus, MountSupervisor
@@ -47,6 +49,14 @@ class HubCounts:
     mount_restarts: int
 
 
+@dataclass(frozen=True, slots=True)
+class UnsealFailure:
+    """Why the last sealed secret that was not opened was not, and when (unix seconds)."""
+
+    at: int
+    cause: str
+
+
 class ConfidentialDataHub:
     """Resources, sealed secrets and mounts. Holds no state but the mounts and counts."""
 
@@ -62,6 +72,7 @@ class ConfidentialDataHub:
         self._mounts = mounts
         self._mount_settings = mount_settings
         self._served = self._refused = self._failed = self._unseal_failures = 0
+        self.last_unseal_failure: UnsealFailure | None = None
 
     def counts(self) -> HubCounts:
         """Return the counts up to now. A caller who hung up, and :meth:`watch`, count nowhere."""
@@ -102,8 +113,9 @@ class ConfidentialDataHub:
         """Return the value of a sealed secret. Raises as :meth:`get_resource`."""
         try:
             return await self._unsealer.unseal(sealed)
-        except Exception:  # counted and passed on
+        except Exception as error:  # counted and passed on
             self._unseal_failures += 1
+            self.last_unseal_failure = UnsealFailure(int(time.time()), cause_line(error))
             raise
 
     async def unwrap_key(self, packet: bytes) -> Secret:

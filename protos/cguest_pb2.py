@@ -26,7 +26,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/cguest.proto\x12\tcguest.v1\"(\n\x10GetStatusRequest\x12\x14\n\x0cwith_failure\x18\x01 \x01(\x08\"\x1e\n\rAttestRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x97\x02\n\x11\x41ttestationStatus\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x0f\n\x07kbs_url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14session_expires_unix\x18\x04 \x01(\x03\x12\x15\n\rrenew_at_unix\x18\x05 \x01(\x03\x12\x14\n\x0cquotes_taken\x18\x06 \x01(\x04\x12\x12\n\nhandshakes\x18\x07 \x01(\x04\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x19\n\x11\x65vent_log_enabled\x18\t \x01(\x08\x12\x17\n\x0fmeasured_events\x18\n \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x1b.cguest.v1.HandshakeFailure\"\x94\x01\n\x10HandshakeFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x14\n\x0cproblem_type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttestation\x18\x06 \x01(\x0c\x12\x11\n\tchallenge\x18\x07 \x01(\x0c\"\x13\n\x11ListMountsRequest\"\xb8\x01\n\x05Mount\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x11\n\tvolume_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x11\n\tread_only\x18\x08 \x01(\x08\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x12\n\nsince_unix\x18\n \x01(\x03\"6\n\x12ListMountsResponse\x12 \n\x06mounts\x18\x01 \x03(\x0b\x32\x10.cguest.v1.Mount\"%\n\x0eUnmountRequest\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\"\x11\n\x0fUnmountResponse\"\x15\n\x13GetHubStatusRequest\"\x8e\x01\n\tHubStatus\x12\x0e\n\x06source\x18\x01 \x01(\t\x12%\n\x07\x62rokers\x18\x02 \x03(\x0b\x32\x14.cguest.v1.KeyBroker\x12\x1b\n\x13serve_stale_seconds\x18\x03 \x01(\x01\x12-\n\x08refusals\x18\x04 \x03(\x0b\x32\x1b.cguest.v1.ContainerRefusal\"_\n\x10\x43ontainerRefusal\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0crefused_unix\x18\x04 \x01(\x03\"M\n\x14ReportRefusalRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x17\n\x15ReportRefusalResponse\"\x80\x01\n\tKeyBroker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04urls\x18\x02 \x03(\t\x12\x14\n\x0ckept_secrets\x18\x03 \x01(\r\x12\x14\n\x0cstale_served\x18\x04 \x01(\x04\x12\x17\n\x0f\x61way_since_unix\x18\x05 \x01(\x03\x12\x12\n\nlast_error\x18\x06 \x01(\t2U\n\x10HubStatusService\x12\x41\n\tGetStatus\x12\x1e.cguest.v1.GetHubStatusRequest\x1a\x14.cguest.v1.HubStatus2f\n\x10\x43ontainerService\x12R\n\rReportRefusal\x12\x1f.cguest.v1.ReportRefusalRequest\x1a .cguest.v1.ReportRefusalResponse2\xa4\x01\n\x18\x41ttestationStatusService\x12\x46\n\tGetStatus\x12\x1b.cguest.v1.GetStatusRequest\x1a\x1c.cguest.v1.AttestationStatus\x12@\n\x06\x41ttest\x12\x18.cguest.v1.AttestRequest\x1a\x1c.cguest.v1.AttestationStatus2\x9b\x01\n\x0cMountService\x12I\n\nListMounts\x12\x1c.cguest.v1.ListMountsRequest\x1a\x1d.cguest.v1.ListMountsResponse\x12@\n\x07Unmount\x12\x19.cguest.v1.UnmountRequest\x1a\x1a.cguest.v1.UnmountResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/cguest.proto\x12\tcguest.v1\"(\n\x10GetStatusRequest\x12\x14\n\x0cwith_failure\x18\x01 \x01(\x08\"\x1e\n\rAttestRequest\x12\r\n\x05\x66orce\x18\x01 \x01(\x08\"\x97\x02\n\x11\x41ttestationStatus\x12\x0b\n\x03tee\x18\x01 \x01(\t\x12\x0f\n\x07kbs_url\x18\x02 \x01(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x1c\n\x14session_expires_unix\x18\x04 \x01(\x03\x12\x15\n\rrenew_at_unix\x18\x05 \x01(\x03\x12\x14\n\x0cquotes_taken\x18\x06 \x01(\x04\x12\x12\n\nhandshakes\x18\x07 \x01(\x04\x12\x12\n\nlast_error\x18\x08 \x01(\t\x12\x19\n\x11\x65vent_log_enabled\x18\t \x01(\x08\x12\x17\n\x0fmeasured_events\x18\n \x01(\x04\x12,\n\x07\x66\x61ilure\x18\x0b \x01(\x0b\x32\x1b.cguest.v1.HandshakeFailure\"\x94\x01\n\x10HandshakeFailure\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x13\n\x0bhttp_status\x18\x03 \x01(\r\x12\x14\n\x0cproblem_type\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\x12\x13\n\x0b\x61ttestation\x18\x06 \x01(\x0c\x12\x11\n\tchallenge\x18\x07 \x01(\x0c\"\x13\n\x11ListMountsRequest\"\xb8\x01\n\x05Mount\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\x12\x0e\n\x06prefix\x18\x03 \x01(\t\x12\x11\n\tvolume_id\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\x05\x12\x10\n\x08restarts\x18\x07 \x01(\r\x12\x11\n\tread_only\x18\x08 \x01(\x08\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x12\n\nsince_unix\x18\n \x01(\x03\"6\n\x12ListMountsResponse\x12 \n\x06mounts\x18\x01 \x03(\x0b\x32\x10.cguest.v1.Mount\"%\n\x0eUnmountRequest\x12\x13\n\x0bmount_point\x18\x01 \x01(\t\"\x11\n\x0fUnmountResponse\"\x15\n\x13GetHubStatusRequest\"\xe6\x01\n\tHubStatus\x12\x0e\n\x06source\x18\x01 \x01(\t\x12%\n\x07\x62rokers\x18\x02 \x03(\x0b\x32\x14.cguest.v1.KeyBroker\x12\x1b\n\x13serve_stale_seconds\x18\x03 \x01(\x01\x12-\n\x08refusals\x18\x04 \x03(\x0b\x32\x1b.cguest.v1.ContainerRefusal\x12\x17\n\x0funseal_failures\x18\x05 \x01(\x04\x12 \n\x18last_unseal_failure_unix\x18\x06 \x01(\x03\x12\x1b\n\x13last_unseal_failure\x18\x07 \x01(\t\"_\n\x10\x43ontainerRefusal\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0crefused_unix\x18\x04 \x01(\x03\"M\n\x14ReportRefusalRequest\x12\x14\n\x0c\x63ontainer_id\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x17\n\x15ReportRefusalResponse\"\x80\x01\n\tKeyBroker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04urls\x18\x02 \x03(\t\x12\x14\n\x0ckept_secrets\x18\x03 \x01(\r\x12\x14\n\x0cstale_served\x18\x04 \x01(\x04\x12\x17\n\x0f\x61way_since_unix\x18\x05 \x01(\x03\x12\x12\n\nlast_error\x18\x06 \x01(\t2U\n\x10HubStatusService\x12\x41\n\tGetStatus\x12\x1e.cguest.v1.GetHubStatusRequest\x1a\x14.cguest.v1.HubStatus2f\n\x10\x43ontainerService\x12R\n\rReportRefusal\x12\x1f.cguest.v1.ReportRefusalRequest\x1a .cguest.v1.ReportRefusalResponse2\xa4\x01\n\x18\x41ttestationStatusService\x12\x46\n\tGetStatus\x12\x1b.cguest.v1.GetStatusRequest\x1a\x1c.cguest.v1.AttestationStatus\x12@\n\x06\x41ttest\x12\x18.cguest.v1.AttestRequest\x1a\x1c.cguest.v1.AttestationStatus2\x9b\x01\n\x0cMountService\x12I\n\nListMounts\x12\x1c.cguest.v1.ListMountsRequest\x1a\x1d.cguest.v1.ListMountsResponse\x12@\n\x07Unmount\x12\x19.cguest.v1.UnmountRequest\x1a\x1a.cguest.v1.UnmountResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,21 +54,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHUBSTATUSREQUEST']._serialized_start=863
   _globals['_GETHUBSTATUSREQUEST']._serialized_end=884
   _globals['_HUBSTATUS']._serialized_start=887
-  _globals['_HUBSTATUS']._serialized_end=1029
-  _globals['_CONTAINERREFUSAL']._serialized_start=1031
-  _globals['_CONTAINERREFUSAL']._serialized_end=1126
-  _globals['_REPORTREFUSALREQUEST']._serialized_start=1128
-  _globals['_REPORTREFUSALREQUEST']._serialized_end=1205
-  _globals['_REPORTREFUSALRESPONSE']._serialized_start=1207
-  _globals['_REPORTREFUSALRESPONSE']._serialized_end=1230
-  _globals['_KEYBROKER']._serialized_start=1233
-  _globals['_KEYBROKER']._serialized_end=1361
-  _globals['_HUBSTATUSSERVICE']._serialized_start=1363
-  _globals['_HUBSTATUSSERVICE']._serialized_end=1448
-  _globals['_CONTAINERSERVICE']._serialized_start=1450
-  _globals['_CONTAINERSERVICE']._serialized_end=1552
-  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_start=1555
-  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_end=1719
-  _globals['_MOUNTSERVICE']._serialized_start=1722
-  _globals['_MOUNTSERVICE']._serialized_end=1877
+  _globals['_HUBSTATUS']._serialized_end=1117
+  _globals['_CONTAINERREFUSAL']._serialized_start=1119
+  _globals['_CONTAINERREFUSAL']._serialized_end=1214
+  _globals['_REPORTREFUSALREQUEST']._serialized_start=1216
+  _globals['_REPORTREFUSALREQUEST']._serialized_end=1293
+  _globals['_REPORTREFUSALRESPONSE']._serialized_start=1295
+  _globals['_REPORTREFUSALRESPONSE']._serialized_end=1318
+  _globals['_KEYBROKER']._serialized_start=1321
+  _globals['_KEYBROKER']._serialized_end=1449
+  _globals['_HUBSTATUSSERVICE']._serialized_start=1451
+  _globals['_HUBSTATUSSERVICE']._serialized_end=1536
+  _globals['_CONTAINERSERVICE']._serialized_start=1538
+  _globals['_CONTAINERSERVICE']._serialized_end=1640
+  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_start=1643
+  _globals['_ATTESTATIONSTATUSSERVICE']._serialized_end=1807
+  _globals['_MOUNTSERVICE']._serialized_start=1810
+  _globals['_MOUNTSERVICE']._serialized_end=1965
 # @@protoc_insertion_point(module_scope)

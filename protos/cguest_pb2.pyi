@@ -302,10 +302,20 @@ class HubStatus(_message.Message):
     BROKERS_FIELD_NUMBER: _builtins.int
     SERVE_STALE_SECONDS_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    UNSEAL_FAILURES_FIELD_NUMBER: _builtins.int
+    LAST_UNSEAL_FAILURE_UNIX_FIELD_NUMBER: _builtins.int
+    LAST_UNSEAL_FAILURE_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """"cc_kbc", "offline_fs_kbc" or "none"."""
     serve_stale_seconds: _builtins.float
     """How long a secret is served after its key broker went away; 0 means never."""
+    unseal_failures: _builtins.int
+    """Sealed secrets that were not opened since the start. kata-agent only warns about one, and
+    starts the container with the sealed text.
+    """
+    last_unseal_failure_unix: _builtins.int
+    """The last of them: seconds since 1970, UTC, and why. Never holds secrets."""
+    last_unseal_failure: _builtins.str
     @_builtins.property
     def brokers(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyBroker]: ...
     @_builtins.property
@@ -319,10 +329,13 @@ class HubStatus(_message.Message):
         brokers: _abc.Iterable[Global___KeyBroker] | None = ...,
         serve_stale_seconds: _builtins.float = ...,
         refusals: _abc.Iterable[Global___ContainerRefusal] | None = ...,
+        unseal_failures: _builtins.int = ...,
+        last_unseal_failure_unix: _builtins.int = ...,
+        last_unseal_failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["brokers", b"brokers", "refusals", b"refusals", "serve_stale_seconds", b"serve_stale_seconds", "source", b"source"]
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brokers", b"brokers", "last_unseal_failure", b"last_unseal_failure", "last_unseal_failure_unix", b"last_unseal_failure_unix", "refusals", b"refusals", "serve_stale_seconds", b"serve_stale_seconds", "source", b"source", "unseal_failures", b"unseal_failures"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

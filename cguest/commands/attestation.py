@@ -51,8 +51,14 @@ async def attest(args: argparse.Namespace, targets: Targets) -> Outcome:
 def _hub_data(status: cguest_pb2.HubStatus) -> dict[str, Value]:
     """Where secrets come from; a line of its own for every key broker that is away.
 
-    And one for every container that the guest hook stopped.
+    And one for every container that the guest hook stopped, and for the last sealed secret that
+    was not opened: the container that wanted it may run with the sealed text.
     """
+    unsealing: dict[str, Value] = {"unseal_failures": status.unseal_failures}
+    if status.unseal_failures:
+        unsealing["last_unseal_failure"] = (
+            f"{_moment(status.last_unseal_failure_unix)} {status.last_unseal_failure}"
+        )
     away = {
         f"key broker away {broker.name or broker.urls[0]}": _moment(broker.away_since_unix)
         for broker in status.brokers
@@ -63,6 +69,7 @@ def _hub_data(status: cguest_pb2.HubStatus) -> dict[str, Value]:
         "serve_stale_seconds": status.serve_stale_seconds,
         "kept_secrets": sum(broker.kept_secrets for broker in status.brokers),
         "kept_secrets_served": sum(broker.stale_served for broker in status.brokers),
+        **unsealing,
         **away,
         **{
             f"container stopped {refusal.container_id}": f"{_moment(refusal.refused_unix)} "

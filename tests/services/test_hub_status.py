@@ -16,14 +16,15 @@ from agent.config import KbsConfig, TokenConfigs
 from agent.kbs_sessions import open_kbs_sessions
 from cdh.compose import RunningHub, open_hub
 from cdh.config import CdhConfig, KbcSection
+from cguest.commands.attestation import show_status
 from cguest.commands.watching import watch
-from cguest.sockets import Targets
+from cguest.sockets import Targets, resolve
 from kbs import KbsError
 from lifecycle import UnixAddress, listen_unix
-from protos.stubs import HubStatusStub
+from protos.stubs import HubStatusStub, SealedSecretStub
 from tests.services.fake_kbs import FakeKbs, answer, running
 from tests.services.kbs_client_parts import Attester
-from ttrpc import Client, Server
+from ttrpc import Client, Server, StatusError
 
 URI = "kbs:///default/key/1"
 
@@ -96,3 +97,28 @@ async def test_the_command_watches(rig: Rig, capsys: pytest.CaptureFixture[str])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["state"] for line in lines] == ["present", "changed"]
     assert "rotated" not in str(lines)
+
+
+async def test_a_secret_that_was_not_opened_is_counted_and_explained(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = await rig.status.get_status()
+    assert (before.unseal_failures, before.last_unseal_failure) == (0, "")
+    async with await Client.connect(rig.socket, timeout_s=5) as client:
+        with pytest.raises(StatusError):
+            await SealedSecretStub(client).unseal_secret(b"sealed.no.such.secret")
+    after = await rig.status.get_status()
+    assert after.unseal_failures == 1
+    assert after.last_unseal_failure.startswith("sealed secret, payload:")
+    assert after.last_unseal_failure_unix > 0
+    shown = await show_status(
+        argparse.Namespace(timeout=5.0),
+        resolve(None, "unix:///nonexistent", f"unix://{rig.socket}"),
+    )
+    assert "sealed secret, payload:" in str(shown.data["last_unseal_failure"])
+    (line,) = [
+        said for text in capsys.readouterr().err.splitlines()
+        if (said := json.loads(text))["event"] == "request failed"
+    ]  # fmt: skip
+    assert line["level"] == "error"
+    assert "starts the container with the sealed text" in line["consequence"]
