@@ -44,16 +44,16 @@ TARGETS: Final = (*PARSERS, *SOCKETS)
 
 def _fuzz(target: DoorTarget, limits: list[str], seed: int) -> None:
     """Replace this process's run by libFuzzer's, which ends it."""
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, data in enumerate(target.seeds):
-            (Path(corpus) / str(number)).write_bytes(data)
-        arguments = [
-            "guided", corpus, f"-seed={seed}", f"-max_len={MAX_INPUT}", "-timeout=30",
-            "-rss_limit_mb=2048", f"-artifact_prefix={FINDINGS}/{target.name}-", "-verbosity=0",
-            "-print_final_stats=0", *limits,
-        ]  # fmt: skip
-        atheris.Setup(arguments, target.holds)
-        atheris.Fuzz()
+    corpus = Path(tempfile.mkdtemp())
+    for number, data in enumerate(target.seeds):
+        (corpus / str(number)).write_bytes(data)
+    arguments = [
+        "guided", str(corpus), f"-seed={seed}", f"-max_len={MAX_INPUT}", "-timeout=30",
+        "-rss_limit_mb=2048", f"-artifact_prefix={FINDINGS}/{target.name}-", "-verbosity=0",
+        "-print_final_stats=0", *limits,
+    ]  # fmt: skip
+    atheris.Setup(arguments, target.holds)
+    atheris.Fuzz()
 
 
 def _run(target: DoorTarget, limits: list[str], seed: int) -> int:
@@ -84,10 +84,13 @@ def main() -> int:
     FINDINGS.mkdir(parents=True, exist_ok=True)
     print(f"seed {args.seed}", flush=True)
     failed = []
-    for target in chosen:
-        code = _run(target, limits, args.seed)
-        print(f"{target.name:<20} {'no finding' if code == 0 else 'FINDING'}", flush=True)
-        failed += [target.name] if code else []
+    # The children leave without cleaning up; what they make lies in here.
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as scratch:
+        tempfile.tempdir = scratch
+        for target in chosen:
+            code = _run(target, limits, args.seed)
+            print(f"{target.name:<20} {'no finding' if code == 0 else 'FINDING'}", flush=True)
+            failed += [target.name] if code else []
     return 1 if failed or not chosen else 0
 
 
