@@ -21,7 +21,7 @@ from pathlib import Path
 from bench.figures import Better, Figure, Report
 from bench.processes import resident_mib
 
-CALLS = 8000
+CALLS = 20_000
 ROUNDS = 5
 IN_FLIGHT = (1, 16, 128)
 RATE_TARGET = 8000.0

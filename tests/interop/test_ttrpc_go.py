@@ -9,7 +9,7 @@ import pytest
 
 from tests.interop.conformance import TOO_LONG, AgainstOurServer, AgainstTheirServer
 from tests.interop.peers import PATIENCE_S, PeerProgram
-from tests.interop.toolchains import INTEROP, build_go_peer, check_go_source
+from tests.interop.toolchains import GO_SOURCE, build_go_peer, check_go_source
 from ttrpc import Client, Code
 
 pytestmark = pytest.mark.timeout(600)
@@ -45,4 +45,4 @@ class TestGoServer(AgainstTheirServer):
 
 
 def test_the_go_source_is_formatted_and_vetted(peer: PeerProgram) -> None:
-    check_go_source(INTEROP / "ttrpc_go", peer.path.parent)
+    check_go_source(GO_SOURCE, peer.path.parent)
