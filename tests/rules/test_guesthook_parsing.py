@@ -137,7 +137,7 @@ def test_settings_are_read(tmp_path: Path) -> None:
         pytest.param("bundle_roots = [1]", id="list-of-numbers"),
         pytest.param("bundle_roots = ['/run/../etc']", id="parent"),
         pytest.param("hub_socket = 'cdh.sock'", id="relative"),
-        pytest.param("enviroment = 'files'", id="misspelt"),
+        pytest.param("environmental = 'files'", id="misspelt"),
         pytest.param("environment = ", id="no-toml"),
         pytest.param("# " + "x" * 70_000, id="long"),
     ],
