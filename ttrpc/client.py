@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from google.protobuf.message import Message
 
@@ -26,6 +27,7 @@ from ttrpc.messages import Metadata, decode_response, encode_request, parse_mess
 from ttrpc.status import Code, StatusError
 
 ResponseT = TypeVar("ResponseT", bound=Message)
+BACKLOG_PAUSE_S: Final = 0.01  # before a server with a full backlog is tried again
 
 
 class Client:
@@ -38,13 +40,15 @@ class Client:
     async def connect(cls, path: str, *, timeout_s: float | None = None) -> Self:
         """Connect to the server that listens on ``path``.
 
-        Raises :class:`ConnectionLostError` if nobody does, :class:`DeadlineError` after
-        ``timeout_s`` seconds. Cancellation leaves no connection.
+        While its backlog is full this waits. Raises :class:`ConnectionLostError` if nobody
+        listens, :class:`DeadlineError` after ``timeout_s`` seconds. Cancellation leaves no
+        connection.
         """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout_s):
-                _, exchange = await loop.create_unix_connection(lambda: Exchange(path), path)
+                sock = await _dialled(path)
+                _, exchange = await loop.create_unix_connection(lambda: Exchange(path), sock=sock)
         except TimeoutError as error:
             raise DeadlineError(path, timeout_s) from error
         except OSError as error:
@@ -162,3 +166,23 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+async def _dialled(path: str) -> socket.socket:
+    """Return a connected socket.
+
+    EAGAIN says that the backlog is full and that nothing is under way (unix(7)), but event loops
+    take it for EINPROGRESS and give out a socket that is not connected.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(BACKLOG_PAUSE_S)
+            else:
+                return sock
+    except BaseException:  # cleaned up and passed on, cancellation included
+        sock.close()
+        raise
