@@ -257,18 +257,6 @@ async def test_what_a_client_makes_of_a_reply(
     assert (resource or type(error)) == expected
 
 
-async def test_a_full_backlog_is_a_lost_connection(tmp_path: Path) -> None:
-    path = str(tmp_path / "full.sock")
-    with socket.socket(socket.AF_UNIX) as full, socket.socket(socket.AF_UNIX) as first:
-        full.bind(path)
-        full.listen(0)
-        first.connect(path)
-        # uvloop reports it when connecting, asyncio takes it for a connection until it writes.
-        with pytest.raises(ConnectionLostError):
-            async with await Client.connect(path, timeout_s=PATIENCE_S) as client:
-                await call(client, "Echo")
-
-
 async def test_ids_are_odd_and_start_over_past_those_in_use(rig: Rig) -> None:
     async with await rig.client() as client, asyncio.TaskGroup() as group:
         held = group.create_task(call(client, "Hold", "id 1"))
