@@ -7,7 +7,16 @@ import asyncio
 import sys
 from pathlib import Path
 
-from bench import mounts, quote_reading, quotes, reference, services, sessions, ttrpc_calls
+from bench import (
+    mounts,
+    quote_reading,
+    quotes,
+    reference,
+    services,
+    sessions,
+    ttrpc_calls,
+    unsealing,
+)
 from bench.figures import Report, machine
 from secrecy.journal import configure_logging
 
@@ -17,6 +26,7 @@ PARTS = {
     "reading": quote_reading.measure,
     "services": services.measure,
     "sessions": sessions.measure,
+    "unsealing": unsealing.measure,
     "mounts": mounts.measure,
     "ttrpc": ttrpc_calls.measure,
 }
