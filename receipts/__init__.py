@@ -39,11 +39,13 @@ from receipts.record import (
     Stop,
     Subject,
     Verdict,
+    text,
 )
-from receipts.segments import SegmentDirectory, read_directory
+from receipts.segments import DEFAULT_DIRECTORY, SegmentDirectory, read_directory
 from receipts.sink import GUEST, NO_RECEIPTS, ReceiptSink, asked_by, noting, sealed_sha384
 
 __all__ = [
+    "DEFAULT_DIRECTORY",
     "DOMAIN",
     "GUEST",
     "NO_RECEIPTS",
@@ -91,4 +93,5 @@ __all__ = [
     "parse_export",
     "read_directory",
     "sealed_sha384",
+    "text",
 ]

@@ -21,6 +21,7 @@ NAME: Final = re.compile(r"[0-9]{8}\.jsonl", re.ASCII)
 LOCK: Final = ".lock"
 SET_ASIDE: Final = ".damaged"
 MAX_FILE_BYTES: Final = 256 << 20  # more than the largest configuration makes
+DEFAULT_DIRECTORY: Final = "/run/confidential-guest/receipts"
 MAX_FILES: Final = 1024
 READS: Final = 3  # a file may be dropped between listing and opening
 

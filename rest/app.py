@@ -22,6 +22,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from lifecycle import ListeningSocket, UnixAddress, listen_unix
+from rest.asking import CALLER
 from rest.backends import Backends
 from rest.bounded_log import BoundedLog
 from rest.config import BindAddress, RestConfig
@@ -131,6 +132,7 @@ class Door:
         if isinstance(call, ProbeCall):
             return await self._service.answer(call, b"")
         caller = await self._caller(connection)
+        CALLER.set(caller)
         key, now = _key(caller), asyncio.get_running_loop().time()
         try:
             held.enter_context(self._admission.request(key, now))
