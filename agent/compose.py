@@ -33,6 +33,7 @@ from protos.tables import (
     attestation_status_table,
     grpc_attestation_agent_table,
 )
+from receipts import NO_RECEIPTS, ReceiptSink
 from secrecy.journal import get_logger
 from serving.doors import Door, DoorAddress, GrpcDoor, parse_door
 from tdx import QuoteReader, TdxError
@@ -68,13 +69,16 @@ class RunningAgent:
 
 @asynccontextmanager
 async def open_agent(
-    config: AgentConfig, *, initdata: Initdata | None = None
+    config: AgentConfig,
+    *,
+    initdata: Initdata | None = None,
+    receipts: ReceiptSink = NO_RECEIPTS,
 ) -> AsyncIterator[RunningAgent]:
     """Build the agent. Leaving closes the event log and joins the quote thread.
 
-    ``initdata`` wins over the configured one. Needs the TEE, but neither KBS nor network. Raises
-    :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or :class:`~kbs.KbsError` when
-    something is configured or found that it cannot work with.
+    ``initdata`` wins over the configured one; handshakes leave ``receipts``. Needs the TEE, but
+    neither KBS nor network. Raises :class:`~agent.errors.AgentError`, :class:`~tdx.TdxError` or
+    :class:`~kbs.KbsError` when something is configured or found that it cannot work with.
     """
     async with AsyncExitStack() as stack:
         tee = await asyncio.to_thread(_find_tee, config.tee)
@@ -94,7 +98,7 @@ async def open_agent(
         document = initdata.document if initdata is not None else None
         init_data = InitData(document.decode()) if document is not None else None
         sessions = await open_kbs_sessions(
-            config.token_configs, AgentEvidence(agent), init_data, stack
+            config.token_configs, AgentEvidence(agent), init_data, stack, receipts
         )
         service = await _service_tokens(config, agent, stack)
         tokens = TokenIssuer(sessions.primary, sessions.by_url, service)

@@ -11,6 +11,7 @@
       MeasuredEventError       an event that may not be logged as given
       MeasurementLogError      log, intent or register of measured events are not as they must be
         LogDivergedError       a register was extended by somebody else, or an extension is lost
+      HandshakeUnrecordedError   receipts are required and cannot be written
 """
 
 from __future__ import annotations
@@ -100,4 +101,14 @@ class LogDivergedError(MeasurementLogError):
             path,
             f"RTMR{rtmr}: expected {expected.hex()}, got {got.hex()}",
             hint="another program extends this register; evidence of this boot will not replay",
+        )
+
+
+class HandshakeUnrecordedError(AgentError):
+    """A handshake went well, but its receipt cannot be written, so its session is given up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"recording a handshake: {reason}",
+            hint="receipts.required is set: without a receipt there is no session",
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from agent.config import KbsConfig, TokenConfigs
+from agent.receipting import with_receipts
 from kbs import (
     AttestedSession,
     EvidenceSource,
@@ -23,6 +24,7 @@ from kbs import (
     SessionKeeper,
 )
 from lifecycle import RouteEvents
+from receipts import NO_RECEIPTS, ReceiptSink
 
 # With another address to go to, one that does not answer is given up sooner.
 STAND_BY_RETRIES = RetryPolicy(attempts=2)
@@ -57,8 +59,9 @@ async def open_kbs_sessions(
     evidence: EvidenceSource,
     init_data: InitData | None,
     stack: AsyncExitStack,
+    receipts: ReceiptSink = NO_RECEIPTS,
 ) -> KbsSessions:
-    """Make clients, which ``stack`` closes, and keepers. Connects nowhere.
+    """Make clients, which ``stack`` closes, and keepers, which leave receipts. Connects nowhere.
 
     Raises :class:`~kbs.KbsError` for an address or trust anchor that cannot be used.
     """
@@ -70,7 +73,7 @@ async def open_kbs_sessions(
         for url in addresses:
             client = _client(broker, url, len(addresses), init_data, routes)
             await stack.enter_async_context(client)
-            keepers.setdefault(client.base_url, _keeper(broker, client, evidence))
+            keepers.setdefault(client.base_url, _keeper(broker, client, evidence, receipts))
     primary = SessionKeeper(_no_kbs) if config.kbs is None else next(iter(keepers.values()))
     sessions = KbsSessions(primary, keepers)
     routes.subscribe(sessions.release_holds)
@@ -99,10 +102,12 @@ def _client(
     )
 
 
-def _keeper(config: KbsConfig, client: KbsClient, evidence: EvidenceSource) -> SessionKeeper:
+def _keeper(
+    config: KbsConfig, client: KbsClient, evidence: EvidenceSource, receipts: ReceiptSink
+) -> SessionKeeper:
     policy = HoldOffPolicy(config.hold_off_seconds, config.hold_off_max_seconds)
     return SessionKeeper(
-        partial(client.handshake, evidence),
+        with_receipts(partial(client.handshake, evidence), receipts, client.base_url),
         hold_off=HoldOff(policy),
         start_spread_seconds=config.start_spread_seconds,
     )

@@ -9,6 +9,7 @@ from agent.config import AgentConfig
 from lifecycle import PassedSockets, Readiness, Shutdown
 from protos import attestation_agent_pb2 as aa
 from protos import services
+from receipts import NO_RECEIPTS, ReceiptSink
 from serving.doors import Door, DoorAddress, UnixDoor, parse_door
 from serving.opening import open_doors
 from serving.supervisor import Part, Supervised, Supervisor
@@ -20,12 +21,16 @@ from ttrpc import ServiceTable
 DRAIN_SECONDS: Final = 5.0  # ttrpc-rust waits as long for a connection
 
 
-def agent_part(config: AgentConfig, initdata: Initdata | None = None) -> Part[RunningAgent]:
+def agent_part(
+    config: AgentConfig,
+    initdata: Initdata | None = None,
+    receipts: ReceiptSink = NO_RECEIPTS,
+) -> Part[RunningAgent]:
     """One agent at a time: it is the only writer of its event log."""
     return Part(
         "agent",
         "the attestation agent",
-        lambda: open_agent(config, initdata=initdata),
+        lambda: open_agent(config, initdata=initdata, receipts=receipts),
         lambda running: [running.background],
         exclusive=True,
     )
