@@ -15,6 +15,7 @@ from cdh.hook_reports import HookReports, hook_reports_table
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.child import COMMAND
 from cdh.mounts.supervisor import MountSupervisor
+from cdh.receipting import RecordedHub, RecordedResources
 from cdh.sealed.keys import SigningKeys
 from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
@@ -24,6 +25,7 @@ from cdh.status import HubStatusServicer
 from kbs import SessionSource
 from kms import KmsDirectory
 from protos.tables import hub_status_table
+from receipts import NO_RECEIPTS, ReceiptSink
 from secrecy.journal import get_logger
 from ttrpc import ServiceTable
 
@@ -62,13 +64,15 @@ async def open_hub(
     sessions_by_url: Mapping[str, SessionSource] | None = None,
     *,
     mounts: MountSupervisor | None = None,
+    receipts: ReceiptSink = NO_RECEIPTS,
 ) -> AsyncIterator[RunningHub]:
     """Compose a hub; at the end close its connections.
 
     ``sessions`` is the agent in the same process, ``sessions_by_url`` the same for each of its key
     brokers; without them the agent's socket is asked. Without ``mounts`` the hub has its own,
-    removed at the end. Nothing here talks to the agent or the key broker: that happens with the
-    first request, and in the background for credentials that are wanted as files. Raises
+    removed at the end. What is given leaves ``receipts``. Nothing here talks to the agent or the
+    key broker: that happens with the first request, and in the background for credentials that
+    are wanted as files. Raises
     :class:`~cdh.errors.CdhError`, ``kbs.KbsError`` or :class:`~lifecycle.LifecycleError` for a
     configuration that cannot work.
     """
@@ -91,15 +95,17 @@ async def open_hub(
             if config.skip_sealed_secret_verification
             else SignatureVerifier(SigningKeys(opened.source, policy=policy))
         )
-        works: list[Work] = [CredentialFiles(config.credentials, resources).run]
+        recorded = RecordedResources(resources, receipts)
+        works: list[Work] = [CredentialFiles(config.credentials, recorded).run]
         if mounts is None:
             mounts = await stack.enter_async_context(open_mounts(config))
             works.append(mounts.run)
-        hub = ConfidentialDataHub(
+        hub = RecordedHub(
             resources,
-            Unsealer(resources, verifier, kms, policy),
+            Unsealer(recorded, verifier, kms, policy),
             mounts,
             MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
+            receipts,
         )
         reports = HookReports()
         status = HubStatusServicer(config.kbc, opened.brokers, reports, hub)

@@ -21,6 +21,7 @@ what a peer sent.
     |  |- SealedSignatureError     the signature does not hold
     |  |- SealedContentError       the content does not open with its data key
     |  `- SealedKmsError           the key management service did not help
+    |- UnrecordedError             receipts are required and cannot be written
     `- MountError                  a mount was not made or not removed
        |- MountRefusedError        an option, flag or type that is not accepted, by name
        |- MountPointError          the place is absent, busy, outside or not a directory
@@ -264,3 +265,13 @@ class MountTableError(MountError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"reading the mount table /proc/self/mountinfo: {problem}")
+
+
+class UnrecordedError(CdhError):
+    """Something went well, but its receipt cannot be written, so nobody gets it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"recording what was given: {reason}",
+            hint="receipts.required is set: nothing is given without a receipt",
+        )

@@ -12,6 +12,7 @@ from cdh.mounts.supervisor import MountSupervisor
 from kbs import SessionSource
 from lifecycle import PassedSockets, Readiness, Shutdown
 from protos import cguest_pb2, services
+from receipts import NO_RECEIPTS, ReceiptSink
 from serving.doors import Door, DoorAddress, UnixDoor, parse_door
 from serving.opening import open_doors
 from serving.present import Present
@@ -34,13 +35,14 @@ def hub_part(
     mounts: Present[MountSupervisor],
     sessions: SessionSource | None = None,
     by_url: Callable[[], Mapping[str, SessionSource]] = dict,
+    receipts: ReceiptSink = NO_RECEIPTS,
 ) -> Part[RunningHub]:
     """The hub over the mounts of now; ``by_url`` is asked whenever the hub is opened."""
 
     @asynccontextmanager
     async def opening() -> AsyncIterator[RunningHub]:
         held = await mounts.arrival()
-        async with open_hub(config, sessions, by_url(), mounts=held) as running:
+        async with open_hub(config, sessions, by_url(), mounts=held, receipts=receipts) as running:
             yield running
 
     def background(running: RunningHub) -> list[Callable[[], Coroutine[Any, Any, None]]]:
