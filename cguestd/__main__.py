@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         *spellings("-c", "--config", "--config-file"),
         type=Path,
         metavar="PATH",
-        help="TOML or JSON file with the tables agent, cdh, rest, log, metrics",
+        help="TOML or JSON file with the tables agent, cdh, rest, log, metrics, receipts",
     )
     parser.add_argument(
         "--services",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from agent.compose import RunningAgent
@@ -19,9 +20,18 @@ from cdh.mounts.supervisor import MountSupervisor
 from cdh.serving import hub_door, hub_part, hub_probe, mounts_part
 from cguestd.config import CguestdConfig, Service
 from cguestd.present_backends import PresentAttestation, PresentResources
+from cguestd.receipting import (
+    RecordedAttestation,
+    RecordedResources,
+    checkpoints,
+    open_receipts,
+    recorded_doors,
+    sink_of,
+)
 from cguestd.reloading import Reloader
 from cguestd.sessions import PresentSessions, sessions_by_url
 from lifecycle import PassedSockets, Readiness, Shutdown, UnixAddress
+from receipts import ReceiptLog
 from rest.backends import (
     AttestationBackend,
     Backends,
@@ -51,6 +61,7 @@ class Parts:
     mounts: Supervised[MountSupervisor] | None = None
     hubs: Supervised[RunningHub] | None = None
     rest_counts: RestCounts | None = None
+    receipts: ReceiptLog | None = None
 
     @property
     def agent(self) -> RunningAgent | None:
@@ -60,32 +71,54 @@ class Parts:
     def hub(self) -> RunningHub | None:
         return None if self.hubs is None else self.hubs.present.value
 
+    def agent_part(self, config: CguestdConfig) -> Part[RunningAgent]:
+        """Return the agent."""
+        return agent_part(config.agent, receipts=sink_of(self.receipts))
+
     def hub_part(self, config: CguestdConfig) -> Part[RunningHub] | None:
         """Return the hub over what runs here; ``None`` where none does."""
         if self.mounts is None:
             return None
+        receipts = sink_of(self.receipts)
         if self.agents is None:
-            return hub_part(config.cdh, self.mounts.present)
+            return hub_part(config.cdh, self.mounts.present, receipts=receipts)
         agent = self.agents.present
         sessions = PresentSessions(agent)
-        return hub_part(config.cdh, self.mounts.present, sessions, lambda: sessions_by_url(agent))
+        return hub_part(
+            config.cdh, self.mounts.present, sessions, lambda: sessions_by_url(agent), receipts
+        )
 
 
 @asynccontextmanager
 async def open_services(config: CguestdConfig, services: Sequence[Service]) -> AsyncIterator[Parts]:
     """Open agent and hub, without sockets. Needs neither network nor key broker.
 
-    Raises the errors of ``agent``, ``cdh`` and ``lifecycle``; whatever was opened is closed.
+    Raises the errors of ``agent``, ``cdh``, ``receipts`` and ``lifecycle``; whatever was opened is
+    closed.
     """
-    async with Supervisor() as supervisor:
-        parts = Parts(supervisor)
+    async with open_receipts(config.receipts) as receipts, Supervisor() as supervisor:
+        parts = Parts(supervisor, receipts=receipts)
         if "agent" in services:
-            parts.agents = await supervisor.start(agent_part(config.agent))
+            parts.agents = await supervisor.start(parts.agent_part(config))
         if "hub" in services:
             parts.mounts = await supervisor.start(mounts_part(config.cdh))
             if (hub := parts.hub_part(config)) is not None:
                 parts.hubs = await supervisor.start(hub)
-        yield parts
+        async with checkpoints(receipts, partial(_measure, config, parts)):
+            yield parts
+
+
+async def _measure(
+    config: CguestdConfig, parts: Parts, domain: str, operation: str, content: str
+) -> int:
+    """Measure through the agent of this process, or the one that the hub asks."""
+    if parts.agents is not None:
+        return await PresentAttestation(parts.agents.present).extend(domain, operation, content)
+    remote = TtrpcAttestation(UnixAddress.parse(config.cdh.aa.aa_socket))
+    try:
+        return await remote.extend(domain, operation, content)
+    finally:
+        await remote.aclose()
 
 
 @asynccontextmanager
@@ -106,6 +139,9 @@ async def rest_backends(config: RestConfig, parts: Parts) -> AsyncIterator[Backe
             remote_agent = TtrpcAttestation(UnixAddress.parse(config.aa_addr))
             stack.push_async_callback(remote_agent.aclose)
             attestation = remote_agent
+        if parts.receipts is not None:
+            resources = RecordedResources(resources)
+            attestation = RecordedAttestation(attestation, parts.receipts)
         yield Backends(resources, attestation)
 
 
@@ -128,10 +164,14 @@ async def serve(
         doors: dict[str, Door] = {}
         probes: dict[str, Probe | None] = {}
         if parts.agents is not None:
-            doors |= agent_doors(config.agent, parts.agents)
+            doors |= recorded_doors(
+                agent_doors(config.agent, parts.agents), parts.receipts, of_agent=True
+            )
             probes["agent"] = agent_probe(doors["agent"].address)
         if parts.hubs is not None:
-            doors |= hub_door(config.cdh, parts.hubs)
+            doors |= recorded_doors(
+                hub_door(config.cdh, parts.hubs), parts.receipts, of_agent=False
+            )
             probes["hub"] = hub_probe(doors["hub"].address)
         passed.require_only(*doors, *_other_names(config, services))
         opened = await stack.enter_async_context(open_doors(doors, passed))

@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from agent.compose import RunningAgent
-from agent.serving import agent_part
 from cdh.compose import RunningHub
 from cguestd.config import CguestdConfig
 from lifecycle import Readiness, Shutdown
@@ -34,6 +33,7 @@ FIXED: Final = (
     "cdh.mounts.log_level",
     "rest",
     "metrics",
+    "receipts",
 )
 
 
@@ -45,6 +45,8 @@ class Reloadable(Protocol):
 
     @property
     def hubs(self) -> Supervised[RunningHub] | None: ...
+
+    def agent_part(self, config: CguestdConfig) -> Part[RunningAgent]: ...
 
     def hub_part(self, config: CguestdConfig) -> Part[RunningHub] | None: ...
 
@@ -124,7 +126,7 @@ class Reloader:
         """Replace the parts that ``new`` changes, the agent first; on an error those before it."""
         old = self._config
         if new.agent != old.agent and self._parts.agents is not None:
-            await self._parts.agents.replace(agent_part(new.agent))
+            await self._parts.agents.replace(self._parts.agent_part(new))
         hub = self._parts.hub_part(new)
         if new.cdh != old.cdh and self._parts.hubs is not None and hub is not None:
             try:
@@ -137,4 +139,4 @@ class Reloader:
 
     async def _put_back(self, old: CguestdConfig, new: CguestdConfig) -> None:
         if new.agent != old.agent and self._parts.agents is not None:
-            await self._parts.agents.replace(agent_part(old.agent))
+            await self._parts.agents.replace(self._parts.agent_part(old))
