@@ -17,6 +17,7 @@ from cguest.commands import (
     explaining,
     mounts,
     quotes,
+    receipts,
     references,
     secrets,
 )
@@ -26,7 +27,14 @@ from cguest.outcome import Exit
 from cguest.sockets import resolve
 from secrecy.journal import configure_logging
 
-NOUNS = (*attestation.NOUNS, *quotes.NOUNS, *eventlogs.NOUNS, *secrets.NOUNS, *mounts.NOUNS)
+NOUNS = (
+    *attestation.NOUNS,
+    *quotes.NOUNS,
+    *eventlogs.NOUNS,
+    *secrets.NOUNS,
+    *mounts.NOUNS,
+    *receipts.NOUNS,
+)
 TOP = (*attestation.TOP, *explaining.TOP, *references.TOP, *doctor.TOP, *calling.TOP)
 EPILOG = """\
 exit codes:

@@ -74,7 +74,8 @@ def guest_toml(paths: GuestPaths, settings: GuestSettings) -> str:
     rest = [_line("bind", settings.rest_bind), _line("features", "all")]
     return "\n".join(
         ("[agent]", *agent, "\n[cdh]", *hub, "\n[rest]", *rest, "\n[log]",
-         _line("level", settings.log_level), "")
+         _line("level", settings.log_level), "\n[receipts]", "enabled = true",
+         _line("directory", str(paths.run / "receipts")), "")
     )  # fmt: skip
 
 
