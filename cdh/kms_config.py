@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from pathlib import Path
 from typing import Final
 
@@ -90,4 +91,9 @@ def _read_ca(path: str) -> str:
         raise SettingsError(path, f"kms.aliyun.ca_file cannot be read: {reason}") from error
     if len(content) > MAX_CA_BYTES or not content.isascii():
         raise SettingsError(path, f"kms.aliyun.ca_file: not PEM of at most {MAX_CA_BYTES} bytes")
-    return content.decode("ascii")
+    text = content.decode("ascii")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        raise SettingsError(path, "kms.aliyun.ca_file: no usable certificate in PEM") from error
+    return text

@@ -132,7 +132,7 @@ class AliyunKms:
         return self._keys[mark]
 
     def _regional(self, region: str, access_key: _AskAccessKey) -> OpenApiClient:
-        tls = None if self._ca_pem is None else tls_context(self._ca_pem, "[kms] ca_file")
+        tls = None if self._ca_pem is None else tls_context(self._ca_pem, "kms.aliyun.ca_file")
         return OpenApiClient(self._places.region_url.format(region=region), region, access_key, tls)
 
     async def _of_role(self, role: str) -> AccessKey:

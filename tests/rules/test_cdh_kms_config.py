@@ -13,6 +13,7 @@ from kms import AliyunPlaces, KmsPlaces
 from lifecycle import SettingsError, decode_toml
 from lifecycle.errors import UnmeasuredSettingError
 from lifecycle.kernel_command_line import KernelCommandLine
+from mocktee.certs import provide_tls
 
 NO_KERNEL = KernelCommandLine()
 VARIABLE = "ALIYUN_IN_GUEST_KEY_PATH"
@@ -27,11 +28,11 @@ def test_the_default_is_the_reference() -> None:
 
 
 def test_everything_given(tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    ca = provide_tls(tmp_path / "tls").ca
     config = config_of(
         f"""
         credentials = "/run/kms"
-        ca_file = "{tmp_path}/ca.pem"
+        ca_file = "{ca}"
         instance_url = "https://[fd00::1]:8443/{{instance}}"
         region_url = "https://kms-vpc.{{region}}.aliyuncs.com/"
         metadata_url = "http://127.0.0.1:8080/"
@@ -45,7 +46,7 @@ def test_everything_given(tmp_path: Path) -> None:
             region_url="https://kms-vpc.{region}.aliyuncs.com",
             metadata_url="http://127.0.0.1:8080",
         ),
-        "-----BEGIN CERTIFICATE-----",
+        ca.read_text(),
     )
 
 
@@ -80,6 +81,9 @@ def test_a_file_of_roots_has_to_be_there(tmp_path: Path) -> None:
         config_of(f'ca_file = "{tmp_path}/absent"').kms.places()
     (tmp_path / "ca.pem").write_bytes(b"\xff")
     with pytest.raises(SettingsError, match="not PEM"):
+        config_of(f'ca_file = "{tmp_path}/ca.pem"').kms.places()
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    with pytest.raises(SettingsError, match="no usable certificate"):
         config_of(f'ca_file = "{tmp_path}/ca.pem"').kms.places()
 
 
