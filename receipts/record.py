@@ -16,7 +16,7 @@ import msgspec
 from receipts.errors import ReceiptsFormatError
 
 MAX_TEXT: Final = 512  # characters of a text in a receipt
-MAX_RECEIPT_BYTES: Final = 32 * 1024  # seven such texts of the widest characters and room
+MAX_RECEIPT_BYTES: Final = 16 * 1024  # five such texts of the widest characters and room
 CUT: Final = "…"
 DIGEST_HEX: Final = 96
 

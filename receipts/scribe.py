@@ -18,6 +18,8 @@ from secrecy.journal import get_logger
 
 log = get_logger("receipts")
 BOOT_BYTES: Final = 32
+MAX_SEGMENT_BYTES: Final = 1 << 20  # a file ends when it is larger, however few receipts it has
+PART: Final = 64  # receipts that are written before its size is looked at again
 
 
 class Scribe:
@@ -40,6 +42,7 @@ class Scribe:
         self._entropy = entropy
         self._kept: list[tuple[int, int]] = []  # number and first receipt of each file
         self._in_segment = 0
+        self._segment_bytes = 0
         self._gaps: dict[LossCause, int] = {}
         self.boot = ""
         self.head = START
@@ -76,6 +79,7 @@ class Scribe:
         newest, first = self._kept[-1]
         self._store.cut(newest, len(contents[newest]))
         self._in_segment = chain.head.sequence + 1 - first
+        self._segment_bytes = len(contents[newest])
         checkpoints = [r.body.number for r in chain.receipts if isinstance(r.body, Checkpoint)]
         self.checkpoints = max(checkpoints, default=0)
         self.boot, self.head, self.dropped = chain.boot, chain.head, chain.first
@@ -100,7 +104,7 @@ class Scribe:
         now = self._now()
         head, line = START.following(Genesis(boot, now, after_damage), now)
         self._store.begin(1, line + b"\n")
-        self._kept, self._in_segment = [(1, 0)], 1
+        self._kept, self._in_segment, self._segment_bytes = [(1, 0)], 1, len(line)
         self.boot, self.head = boot, head
 
     def lose(self, count: int, cause: LossCause) -> None:
@@ -119,14 +123,15 @@ class Scribe:
         try:
             while written < len(waiting):
                 room = self._segment_receipts - self._in_segment
-                if room <= 0:
+                if room <= 0 or self._segment_bytes > MAX_SEGMENT_BYTES:
                     self._turn_file()
                     continue
-                part = waiting[written : written + room]
+                part = waiting[written : written + min(room, PART)]
                 head, data = self._chained(self.head, part)
                 self._store.append(data)
                 self.head = head
                 self._in_segment += len(part)
+                self._segment_bytes += len(data)
                 written += len(part)
         except OSError:
             self.lose(len(waiting) - max(written, len(gaps)), "write-failed")
@@ -145,6 +150,7 @@ class Scribe:
         head, data = self._chained(self.head, [Segment(self.boot, number, retained)])
         self._store.begin(number, data)
         self.head, self._kept, self._in_segment = head, kept, 1
+        self._segment_bytes = len(data)
         for old, _ in gone:
             self._store.drop(old)
             self._kept.pop(0)

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from receipts import (
+    Access,
     Body,
+    Caller,
     Chain,
     Checkpoint,
     Gap,
@@ -17,9 +19,11 @@ from receipts import (
     ReceiptsDamagedError,
     Restart,
     Segment,
+    Subject,
     examine_chain,
 )
-from receipts.scribe import Scribe
+from receipts.record import MAX_RECEIPT_BYTES
+from receipts.scribe import MAX_SEGMENT_BYTES, PART, Scribe
 from tests.rules.receipt_samples import RELEASE, accesses
 
 
@@ -113,6 +117,17 @@ def test_the_oldest_file_goes_only_after_the_next_one_is_there() -> None:
     assert sorted(store.files) == [2, 3, 4] and store.chain().holds and store.chain().lost == 2
     segment = _bodies(store, Segment)[-1]
     assert isinstance(segment, Segment) and segment.retained_from == store.chain().first == 4
+
+
+def test_large_receipts_end_a_file_sooner() -> None:
+    store = MemoryStore()
+    scribe = _scribe(store, size=100_000)
+    wide = "\U0001f600" * 512
+    large = Access("mount", "failed", Caller("rest", 0, 0, wide), Subject(mount_point=wide), wide)
+    for _ in range(40):
+        scribe.write([large] * 50)
+    assert store.chain().holds and len(store.files) == 3
+    assert max(map(len, store.files.values())) < MAX_SEGMENT_BYTES + PART * MAX_RECEIPT_BYTES
 
 
 def test_what_could_not_be_written_is_counted_in_the_chain() -> None:
