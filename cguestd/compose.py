@@ -201,7 +201,7 @@ async def _serve_metrics(
     socket: str, parts: Parts, reloader: Reloader, passed: PassedSockets, stack: AsyncExitStack
 ) -> None:
     # As REST: who has no metrics does not pay for the import of aiohttp's server.
-    from cguestd.metrics import families, process_families, rest_families
+    from cguestd.metrics import families, process_families, receipt_families, rest_families
     from cguestd.metrics_socket import open_metrics
     from cguestd.metrics_text import render
 
@@ -209,6 +209,8 @@ async def _serve_metrics(
         found = families(parts.agent, parts.hub)
         if parts.rest_counts is not None:
             found += rest_families(parts.rest_counts.samples())
+        if parts.receipts is not None:
+            found += receipt_families(parts.receipts.counts())
         found += process_families(parts.supervisor.parts, reloader.counts)
         return render(found)
 

@@ -20,6 +20,7 @@ from cdh.mounts.supervisor import MountState, MountStatus
 from cguestd.metrics_text import Family, Kind, Sample
 from kbs import SessionKeeper
 from kbs.session import SessionState
+from receipts import ReceiptCounts
 from serving.supervisor import Supervised
 
 
@@ -135,6 +136,15 @@ def mount_families(counts: HubCounts, mounts: Iterable[MountStatus]) -> list[Fam
             "mount_restarts_total", "Mount processes started anew.", counts.mount_restarts
         ),
     ]  # fmt: skip
+
+
+def receipt_families(counts: ReceiptCounts) -> list[Family]:
+    """Return the metrics of the receipts that this process keeps."""
+    return [
+        _counter("receipts_total", "Receipts in the chain, dropped ones too.", counts.sequence + 1),
+        _counter("receipts_lost_total", "What happened without a receipt.", counts.lost),
+        _gauge("receipts_failing", "Whether receipts cannot be written now.", int(counts.failing)),
+    ]
 
 
 def _counter(name: str, meaning: str, value: int) -> Family:

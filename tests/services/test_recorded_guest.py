@@ -14,10 +14,13 @@ from agent.errors import HandshakeUnrecordedError
 from cdh.errors import UnrecordedError
 from cguestd.compose import Parts, open_services
 from cguestd.config import CguestdConfig, ReceiptsConfig
+from cguestd.metrics import receipt_families
+from cguestd.metrics_text import render
 from kbs import PolicyDeniedError
 from lifecycle import SettingsError
 from mocktee.kbs import KbsOptions, MockKbs
 from receipts import Access, Gap, ReceiptsDamagedError, examine_chain, read_directory
+from tests.rules.test_metrics_text import parse
 from tests.services.test_post_quantum_session import PKI, SECRET, URI, config_at
 
 FILLER = b"x" * 65536
@@ -118,8 +121,16 @@ async def test_without_required_the_guest_goes_on_and_says_what_is_missing(
             assert (await parts.hub.hub.get_resource(URI)).reveal() == SECRET
         filler.unlink()
         await parts.hub.hub.get_resource(URI)
+        assert parts.receipts is not None
+        head = await parts.receipts.flush()
+        values = parse(render(receipt_families(parts.receipts.counts())))
     chain = examine_chain(read_directory(folder))
     assert chain.holds and chain.lost
+    assert values == {
+        "cguest_receipts_total": head.sequence + 1,
+        "cguest_receipts_lost_total": chain.lost,
+        "cguest_receipts_failing": 0,
+    }
     assert any(isinstance(receipt.body, Gap) for receipt in chain.receipts)
 
 
