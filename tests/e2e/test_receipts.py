@@ -63,12 +63,13 @@ class Seen:
 async def test_a_release_names_its_caller_and_never_its_content(stage: Stage) -> None:
     seen = Seen(stage)
     await stage.harness.put_resource("receipts/one/1", CONTENT)
+    assert (await stage.cguest("attest", "--force")).code == 0
+    handshake = await seen.next("handshake")
+    assert handshake.verdict == "allowed"
+    assert handshake.subject.resource.startswith("https://")
     async with await stage.hub() as client:
         stub = GetResourceStub(client)
         await stub.get_resource("kbs:///receipts/one/1", timeout_s=50)
-        handshake = await seen.next("handshake")
-        assert handshake.verdict == "allowed"
-        assert handshake.subject.resource.startswith("https://")
         given = await seen.next("release")
         assert (given.verdict, given.subject.resource) == ("allowed", "kbs:///receipts/one/1")
         assert (given.caller.via, given.caller.pid) == ("ttrpc", os.getpid())
@@ -148,6 +149,10 @@ async def test_mounting_leaves_receipts(stage: Stage) -> None:
 async def test_an_export_is_checked_elsewhere_against_evidence(
     stage: Stage, tmp_path: Path
 ) -> None:
+    await stage.harness.put_resource("receipts/two/1", CONTENT)
+    for _ in range(3):
+        got = await stage.cguest("resource", "get", "kbs:///receipts/two/1")
+        assert got.code == 0, got.err
     measured = await stage.cguest("-o", "json", "receipts", "checkpoint")
     assert measured.code == 0, measured.err
     evidence = await stage.cguest("evidence", "get", "--runtime-data", "receipts")
@@ -157,7 +162,7 @@ async def test_an_export_is_checked_elsewhere_against_evidence(
     log = ("--event-log", str(tmp_path / "evidence.json"))
     good = await stage.cguest("-o", "json", "receipts", "verify", str(exported), *log)
     found = json.loads(good.out)
-    assert good.code == 0 and found["holds"] and found["checkpoints_matched"] == 1
+    assert good.code == 0 and found["holds"] and found["checkpoints_matched"] >= 1
     assert found["event_log_and_quote"] == "agrees"
     assert found["covered_to"] == json.loads(measured.out)["sequence"]
 
@@ -172,7 +177,7 @@ async def test_an_export_is_checked_elsewhere_against_evidence(
     truncated = await stage.cguest("receipts", "verify", str(short), *log)
     assert truncated.code == 1 and "was measured" in truncated.text
     shown = await stage.cguest("receipts", "show", str(exported))
-    assert shown.code == 0 and "kbs:///receipts/one/1" in shown.text
+    assert shown.code == 0 and "kbs:///receipts/two/1" in shown.text
 
 
 async def test_an_orderly_end_is_measured_and_the_next_start_goes_on(stage: Stage) -> None:
