@@ -219,8 +219,20 @@ async def test_no_configfs_is_an_error_at_start(stage: Stage) -> None:
     ],
 )
 async def test_taken_addresses(stage: Stage, services: str, words: str) -> None:
-    command = (sys.executable, "-m", "cguestd", "-c", str(stage.config))
+    config = stage.folder / "second.toml"
+    # With receipts of its own; the receipts of the first are the next test's matter.
+    own = str(stage.folder / "run" / "receipts")
+    config.write_text(stage.config.read_text().replace(own, str(stage.folder / "receipts-2")))
+    command = (sys.executable, "-m", "cguestd", "-c", str(config))
     done = await run(*command, "--services", services)
     assert done.code == 1
     assert words in done.err
+    assert (await stage.cguest("status")).code == 0, "the running daemon is not disturbed"
+
+
+async def test_taken_receipts(stage: Stage) -> None:
+    command = (sys.executable, "-m", "cguestd", "-c", str(stage.config))
+    done = await run(*command, "--services", "hub")
+    assert done.code == 1
+    assert "another process writes it" in done.err
     assert (await stage.cguest("status")).code == 0, "the running daemon is not disturbed"
