@@ -95,17 +95,19 @@ async def open_hub(
             if config.skip_sealed_secret_verification
             else SignatureVerifier(SigningKeys(opened.source, policy=policy))
         )
-        recorded = RecordedResources(resources, receipts)
+        # Without receipts nothing of theirs is on the way of a call.
+        kept = receipts is not NO_RECEIPTS
+        recorded = RecordedResources(resources, receipts) if kept else resources
         works: list[Work] = [CredentialFiles(config.credentials, recorded).run]
         if mounts is None:
             mounts = await stack.enter_async_context(open_mounts(config))
             works.append(mounts.run)
-        hub = RecordedHub(
-            resources,
-            Unsealer(recorded, verifier, kms, policy),
-            mounts,
-            MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20),
-            receipts,
+        unsealer = Unsealer(recorded, verifier, kms, policy)
+        settings = MountSettings(config.mounts.policy(), ca_pem, config.mounts.memory_mib << 20)
+        hub = (
+            RecordedHub(resources, unsealer, mounts, settings, receipts)
+            if kept
+            else ConfidentialDataHub(resources, unsealer, mounts, settings)
         )
         reports = HookReports()
         status = HubStatusServicer(config.kbc, opened.brokers, reports, hub)

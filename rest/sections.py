@@ -62,8 +62,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: Count = 1024
     requests: Count = 512
     requests_per_caller: Count = 128
-    requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 500.0
-    burst: Count = 1000
+    requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 5000.0
+    burst: Count = 10000
     head_seconds: Seconds = 10.0
     body_seconds: Seconds = 10.0
     send_seconds: Seconds = 30.0
