@@ -119,7 +119,8 @@ class KataAgent:
             self.outside(wait_for).unlink(missing_ok=True)
         command = [str(BIN / program)] if isinstance(program, str) else list(program)
         process = await asyncio.create_subprocess_exec(
-            "nsenter", f"--mount=/proc/{self.namespace}/ns/mnt", *command, *arguments,
+            "nsenter", f"--mount=/proc/{self.namespace}/ns/mnt",
+            f"--root=/proc/{self.namespace}/root", *command, *arguments,
             env=dict(environ or {}),
             stdin=self.console.guest, stdout=self.console.guest, stderr=self.console.guest,
         )  # fmt: skip
