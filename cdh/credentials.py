@@ -199,6 +199,6 @@ def _replace(directory: int, name: str, content: Secret) -> None:
         finally:
             os.close(file)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         os.unlink(temporary, dir_fd=directory)
         raise

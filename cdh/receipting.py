@@ -88,7 +88,7 @@ class RecordedHub(ConfidentialDataHub):
                 options = request.options
                 place = text(f"oss://{options['bucket']}/{options['path'].lstrip('/')}")
                 note.subject = Subject(resource=place, mount_point=subject.mount_point)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             # Mounted, but not recorded, or nobody waits for it: what is in it is nobody's.
             if mounted:
                 with contextlib.suppress(MountError):

@@ -95,7 +95,7 @@ def run_program(
         configure_logging(options.log_level or level(settings.value))
         if options.check_config:
             examine(settings.value)
-    except Exception as error:
+    except Exception as error:  # the boundary of a program: one line for people
         # Errors of ours carry a hint; anything else is a defect and shows its trace.
         if not isinstance(error, LifecycleError) and not hasattr(error, "hint"):
             raise

@@ -177,7 +177,7 @@ class Namespace:
             try:
                 await self.keep_directory(parent)
                 await self._bucket.delete(self._tree.key(inode))
-            except BaseException:
+            except BaseException:  # cleaned up and passed on, cancellation included
                 if file is not None:
                     file.abandoned = False
                 raise

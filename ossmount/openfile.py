@@ -216,7 +216,7 @@ class OpenFile:
             try:
                 await self._store.get_range(self.base, 0, memoryview(content))
                 self._check(content, self.base)
-            except BaseException:
+            except BaseException:  # cleaned up and passed on, cancellation included
                 self._release()
                 raise
         self._content = content
@@ -247,7 +247,7 @@ class OpenFile:
         stream = self._store.stream()
         try:
             await stream.begin_with(self.base, length)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             await stream.abort()
             raise
         self._stream = stream

@@ -147,7 +147,7 @@ class OssOperations(pyfuse3.Operations):
         inode = await self._namespace.make_file(parent, name, _created(mode, ctx))
         try:
             await self._files.release(await self._files.create(inode, os.O_EXCL))
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             self._namespace.unmake(inode)
             raise
         return self._known(inode)
@@ -188,7 +188,7 @@ class OssOperations(pyfuse3.Operations):
         inode = await self._namespace.make_file(parent, name, _created(mode, ctx))
         try:
             number = await self._files.create(inode, flags)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             self._namespace.unmake(inode)
             raise
         return pyfuse3.FileInfo(fh=number, keep_cache=True), self._known(inode)

@@ -236,7 +236,7 @@ class ObjectReader:
             )
         except OssMountError as error:
             block.finish(error)
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             # Nobody may wait for a fetch that has ended.
             block.finish(FileError(errno.EIO, "read", "the fetch was ended"))
             raise

@@ -85,7 +85,7 @@ async def noting(
     except asyncio.CancelledError:
         sink.note(Access(act, "cancelled", caller, note.subject))
         raise
-    except Exception as error:
+    except Exception as error:  # noted and passed on
         verdict, reason = judge(error)
         sink.note(Access(act, verdict, caller, note.subject, text(reason)))
         raise

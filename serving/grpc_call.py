@@ -200,7 +200,7 @@ async def run_method(method: Method[Any, Any], payload: bytes, context: CallCont
         if type(reply) is not method.response_type:
             raise TypeError(type(reply).__name__)
         data = reply.SerializeToString()
-    except Exception as error:
+    except Exception as error:  # named and passed on
         if limit.expired():
             raise StatusError(Code.DEADLINE_EXCEEDED, "timeout") from error
         raise

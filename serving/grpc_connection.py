@@ -249,7 +249,7 @@ class Calls(AbstractHandler):
                 return await run_method(method, payload, context)
             except StatusError:
                 raise
-            except Exception as error:
+            except Exception as error:  # the boundary of a connection
                 # By type and place only: arguments may hold what the handler was working on.
                 log.error(  # noqa: TRY400
                     "handler failed",

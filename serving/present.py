@@ -35,7 +35,7 @@ class Tenure(Generic[T]):
         try:
             async with limit:
                 return await work(self.value)
-        except Exception as error:
+        except Exception as error:  # named and passed on
             # Whatever the cancelled work made of it: the cause is that the instance went away.
             if limit.expired():
                 raise PartUnavailableError(self._part, "it ended during the call") from error

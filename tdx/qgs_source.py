@@ -93,7 +93,7 @@ def _connected(address: QgsAddress, seconds: float) -> socket.socket:
     try:
         sock.settimeout(seconds)
         sock.connect(address.target)
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         sock.close()
         raise
     return sock

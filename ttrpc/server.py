@@ -132,7 +132,7 @@ class Server:
             log.error("connection not taken", error=type(error).__name__)  # noqa: TRY400
             await asyncio.sleep(OVERLOAD_PAUSE_S)
             return None
-        except BaseException:
+        except BaseException:  # cleaned up and passed on, cancellation included
             accepted.close()
             raise
         return connection

@@ -58,7 +58,7 @@ async def _connected(path: Path) -> socket.socket:
             await asyncio.sleep(0.01)
         if code:
             raise OSError(code, os.strerror(code))
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         sock.close()
         raise
     return sock

@@ -103,7 +103,7 @@ def write_and_close(path: Path, content: bytes) -> None:
         view = memoryview(content)
         while view:
             view = view[os.write(fd, view[:MIB]) :]
-    except BaseException:
+    except BaseException:  # cleaned up and passed on, cancellation included
         os.close(fd)
         raise
     os.close(fd)

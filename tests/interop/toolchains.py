@@ -23,6 +23,7 @@ import pytest
 INTEROP: Final = Path(__file__).resolve().parent
 ROOT: Final = INTEROP.parent.parent
 GO_SOURCE: Final = INTEROP / "ttrpc_go"
+RUST_SOURCE: Final = INTEROP / "ttrpc_rust"
 CACHE: Final = ROOT / ".cache" / "interop"
 BUILD_SECONDS: Final = 500  # a cold cache compiles the standard library on slow machines
 # Built without C, and with the Go that is there: none is downloaded.
@@ -111,11 +112,24 @@ def check_go_source(folder: Path, complete: Path) -> None:
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
+def lock_crates(cargo: str) -> None:
+    """Write ``Cargo.lock`` from ``crates.lock``, with the registry that this cargo names."""
+    lock = RUST_SOURCE / "Cargo.lock"
+    if not lock.exists():
+        run_tool([cargo, "generate-lockfile", "--quiet"], RUST_SOURCE, {})
+    source = next(line for line in lock.read_text().splitlines() if line.startswith("source = "))
+    pinned = (RUST_SOURCE / "crates.lock").read_text()
+    whole = pinned.replace("\nchecksum = ", f"\n{source}\nchecksum = ")
+    if lock.read_text() != whole:
+        lock.write_text(whole)
+
+
 @functools.cache
 def build_rust_peer() -> Path:
     """Compile the crate; its build script generates Rust from the same ``.proto`` files."""
     cargo = compiler("cargo", "cargo-web")
     target = CACHE / "rust"
     settings = {"CARGO_TARGET_DIR": str(target), "CARGO_TERM_COLOR": "never"}
-    run_tool([cargo, "build", "--locked", "--quiet"], INTEROP / "ttrpc_rust", settings)
+    lock_crates(cargo)
+    run_tool([cargo, "build", "--locked", "--quiet"], RUST_SOURCE, settings)
     return target / "debug" / "ttrpc-peer"
