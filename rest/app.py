@@ -237,7 +237,9 @@ def _key(caller: Caller) -> str:
 
 def _is_local(request: web.BaseRequest) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
-    return peer is not None and ipaddress.ip_address(peer[0]).is_loopback
+    if peer is None:
+        return False
+    return peer[0] in USUAL_PEERS or ipaddress.ip_address(peer[0]).is_loopback
 
 
 @asynccontextmanager
