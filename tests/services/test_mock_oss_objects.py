@@ -1,63 +1,20 @@
-"""The public SDK (oss2, in threads) against the local OSS server, with both signature versions."""
+"""Objects of the local OSS server as the public SDK writes, reads, copies and deletes them."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import oss2
 import pytest
 
 from mocktee.oss import MockOss
-from mocktee.oss import crc64 as mock_crc64
+from tests.services import oss2_client
+from tests.services.oss2_client import BUCKET, crc, refused, run
 
-KEY_ID, SECRET, BUCKET, REGION = "LTAItest", "secret-of-the-test", "test-bucket", "cn-hangzhou"
-PART = 100 << 10
-
-T = TypeVar("T")
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[MockOss]:
-    async with MockOss.start(tmp_path) as started:
-        started.add_bucket(BUCKET)
-        started.add_key(KEY_ID, SECRET)
-        yield started
-
-
-@pytest.fixture(params=["v1", "v4"])
-def bucket(request: pytest.FixtureRequest, server: MockOss) -> Any:
-    return sdk_bucket(server, request.param)
-
-
-def sdk_bucket(
-    server: MockOss, version: str = "v1", *, secret: str = SECRET, name: str = BUCKET
-) -> Any:
-    auth = (oss2.Auth if version == "v1" else oss2.AuthV4)(KEY_ID, secret)
-    session = oss2.Session()
-    session.session.trust_env = False
-    return oss2.Bucket(auth, server.endpoint, name, session=session, region=REGION)
-
-
-async def run(call: Callable[..., T], *arguments: Any, **named: Any) -> T:
-    return await asyncio.to_thread(call, *arguments, **named)
-
-
-async def refused(call: Callable[..., Any], *arguments: Any, **named: Any) -> tuple[int, str]:
-    with pytest.raises(oss2.exceptions.OssError) as caught:
-        await run(call, *arguments, **named)
-    error = caught.value
-    assert len(error.request_id) == 24
-    return error.status, error.code
-
-
-def crc(data: bytes) -> int:
-    return mock_crc64.update(0, data)
-
+server = oss2_client.server
+bucket = oss2_client.bucket
 
 KEYS = [
     "a",
@@ -101,42 +58,6 @@ async def test_head_error_travels_in_a_header(bucket: Any) -> None:
     document = base64.b64decode(caught.value.headers["x-oss-err"])
     assert b"<Code>NoSuchKey</Code>" in document
     assert caught.value.headers["x-oss-request-id"].encode() in document
-
-
-async def test_wrong_secret(server: MockOss) -> None:
-    for version in ("v1", "v4"):
-        client = sdk_bucket(server, version, secret="not it")
-        assert await refused(client.get_object, "a") == (403, "SignatureDoesNotMatch")
-
-
-async def test_missing_bucket(server: MockOss) -> None:
-    client = sdk_bucket(server, name="other-bucket")
-    assert await refused(client.get_object, "a") == (404, "NoSuchBucket")
-
-
-@pytest.mark.parametrize("version", ["v1", "v4"])
-async def test_temporary_key(server: MockOss, version: str) -> None:
-    server.add_key("STS.id", "sts-secret", "sts-token")
-    server.put(BUCKET, "a", b"x")
-
-    def client(token: str) -> Any:
-        auth = oss2.StsAuth("STS.id", "sts-secret", token, auth_version=version)
-        return oss2.Bucket(auth, server.endpoint, BUCKET, region=REGION)
-
-    got = await run(client("sts-token").get_object, "a")
-    assert await run(got.read) == b"x"
-    assert await refused(client("other").get_object, "a") == (403, "InvalidSecurityToken")
-
-
-async def test_presigned_url(server: MockOss, bucket: Any) -> None:
-    server.put(BUCKET, "dir/a b", b"signed")
-    url = await run(bucket.sign_url, "GET", "dir/a b", 60, slash_safe=True)
-    got = await run(bucket.get_object_with_url, url)
-    assert await run(got.read) == b"signed"
-    assert await refused(bucket.get_object_with_url, url + "0") in {
-        (403, "SignatureDoesNotMatch"),
-        (400, "InvalidArgument"),
-    }
 
 
 async def test_content_md5(bucket: Any) -> None:
@@ -289,122 +210,3 @@ async def test_multiple_delete(server: MockOss, bucket: Any) -> None:
     result = await run(bucket.batch_delete_objects, [*keys, "absent"])
     assert result.deleted_keys == [*keys, "absent"]
     assert server.keys(BUCKET) == []
-
-
-async def upload_parts(bucket: Any, key: str, sizes: list[int]) -> tuple[str, list[Any], bytes]:
-    upload_id = (await run(bucket.init_multipart_upload, key)).upload_id
-    parts, whole = [], b""
-    for number, size in enumerate(sizes, start=1):
-        data = bytes([number]) * size
-        put = await run(bucket.upload_part, key, upload_id, number, data)
-        parts.append(oss2.models.PartInfo(number, put.etag, size, part_crc=put.crc))
-        whole += data
-    return upload_id, parts, whole
-
-
-async def test_multipart_upload(server: MockOss, bucket: Any) -> None:
-    server.put(BUCKET, "big", b"old")
-    upload_id, parts, whole = await upload_parts(bucket, "big", [PART, PART, 10])
-    assert server.get(BUCKET, "big") == b"old"
-    assert server.open_uploads(BUCKET) == [("big", upload_id)]
-    listed = await run(bucket.list_parts, "big", upload_id, max_parts=2)
-    assert ([part.part_number for part in listed.parts], listed.is_truncated) == ([1, 2], True)
-    done = await run(bucket.complete_multipart_upload, "big", upload_id, parts)
-    assert done.etag.endswith("-3")
-    assert int(done.headers["x-oss-hash-crc64ecma"]) == crc(whole)
-    assert server.get(BUCKET, "big") == whole
-    assert (await run(bucket.head_object, "big")).object_type == "Multipart"
-    assert server.open_uploads(BUCKET) == []
-    again = await refused(bucket.complete_multipart_upload, "big", upload_id, parts)
-    assert again == (404, "NoSuchUpload")
-
-
-async def test_multipart_refusals(server: MockOss, bucket: Any) -> None:
-    upload_id, parts, _ = await upload_parts(bucket, "big", [PART - 1, 10])
-    complete = bucket.complete_multipart_upload
-    assert await refused(complete, "big", upload_id, parts) == (400, "EntityTooSmall")
-    wrong = [oss2.models.PartInfo(1, "0" * 32)]
-    assert await refused(complete, "big", upload_id, wrong) == (400, "InvalidPart")
-    absent = [oss2.models.PartInfo(7, parts[0].etag)]
-    assert await refused(complete, "big", upload_id, absent) == (400, "InvalidPart")
-    assert await refused(complete, "other", upload_id, parts) == (404, "NoSuchUpload")
-    number = await refused(bucket.upload_part, "big", upload_id, 10001, b"x")
-    assert number == (400, "InvalidArgument")
-    await run(bucket.abort_multipart_upload, "big", upload_id)
-    assert await refused(bucket.abort_multipart_upload, "big", upload_id) == (404, "NoSuchUpload")
-    assert await refused(bucket.upload_part, "big", upload_id, 1, b"x") == (404, "NoSuchUpload")
-
-
-async def test_part_copy(server: MockOss, bucket: Any) -> None:
-    source = bytes(range(256)) * 1000
-    server.put(BUCKET, "source", source)
-    upload_id = (await run(bucket.init_multipart_upload, "big")).upload_id
-    ranges = [(0, PART - 1), (PART, len(source) - 1)]
-    parts = []
-    for number, span in enumerate(ranges, start=1):
-        copied = await run(
-            bucket.upload_part_copy, BUCKET, "source", span, "big", upload_id, number
-        )
-        parts.append(oss2.models.PartInfo(number, copied.etag))
-    await run(bucket.complete_multipart_upload, "big", upload_id, parts)
-    assert server.get(BUCKET, "big") == source
-
-
-async def test_list_multipart_uploads(server: MockOss, bucket: Any) -> None:
-    made = [
-        (key, (await run(bucket.init_multipart_upload, key)).upload_id)
-        for key in ("a", "a", "b/ c", "z")
-    ]
-    uploads = await run(lambda: list(oss2.MultipartUploadIterator(bucket, max_uploads=1)))
-    assert [(found.key, found.upload_id) for found in uploads] == sorted(made)
-
-
-LISTED = ["a", "b/1", "b/2", "b/c/3", "d e", "ü", "z"]
-
-
-@pytest.mark.parametrize("page", [1, 2, 100])
-async def test_listing(server: MockOss, bucket: Any, page: int) -> None:
-    for key in LISTED:
-        server.put(BUCKET, key, key.encode())
-
-    def names(iterator: Any) -> list[str]:
-        return [found.key for found in iterator]
-
-    both = (oss2.ObjectIterator, oss2.ObjectIteratorV2)
-    for kind in both:
-        assert await run(lambda k=kind: names(k(bucket, max_keys=page))) == sorted(LISTED)
-        top = await run(lambda k=kind: names(k(bucket, delimiter="/", max_keys=page)))
-        assert top == ["a", "b/", "d e", "z", "ü"]
-        inner = await run(
-            lambda k=kind: names(k(bucket, prefix="b/", delimiter="/", max_keys=page))
-        )
-        assert inner == ["b/1", "b/2", "b/c/"]
-    after = await run(bucket.list_objects_v2, start_after="b/2")
-    assert [found.key for found in after.object_list] == ["b/c/3", "d e", "z", "ü"]
-    assert after.object_list[0].size == len("b/c/3")
-
-
-async def test_default_page_is_a_hundred(server: MockOss, bucket: Any) -> None:
-    for number in range(101):
-        server.put(BUCKET, f"{number:03d}", b"")
-    result = await run(bucket.list_objects)
-    assert (len(result.object_list), result.is_truncated) == (100, True)
-    assert result.next_marker == "099"
-    assert await refused(bucket.list_objects, max_keys=1001) == (400, "InvalidArgument")
-
-
-async def test_bucket_calls(server: MockOss, bucket: Any) -> None:
-    server.put(BUCKET, "a", b"12345")
-    info = await run(bucket.get_bucket_info)
-    assert (info.name, info.location) == (BUCKET, f"oss-{REGION}")
-    assert (await run(bucket.get_bucket_location)).location == f"oss-{REGION}"
-    stat = await run(bucket.get_bucket_stat)
-    assert (stat.storage_size_in_bytes, stat.object_count) == (5, 1)
-
-
-async def test_counters(server: MockOss, bucket: Any) -> None:
-    server.put(BUCKET, "a", b"")
-    await run(bucket.head_object, "a")
-    await refused(bucket.get_object, "absent")
-    assert server.counters["HeadObject"] == 1
-    assert server.counters["error:NoSuchKey"] == 1
