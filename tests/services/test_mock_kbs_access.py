@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ from mocktee.kbs import KbsOptions, MockKbs, shipped_policy
 from mocktee.kbs.admin import load_admin_key
 from mocktee.kbs.jws import SigningKey, algorithms_of, sign_claims
 from mocktee.kbs.rego import SHIPPED
-from mocktee.pki import MockPki
+from tests.services import kbs_pair
 from tests.services.kbs_guest import Answer, Guest, b64u
+from tests.services.kbs_pair import PATH, PKI, SECRET
 
-PKI = MockPki.create()
-SECRET = b"the secret of this test"
-PATH = "/kbs/v0/resource/default/key/1"
 ADMIN_CALLS = [
     ("POST", "/kbs/v0/resource-policy"),
     ("GET", "/kbs/v0/resource-policy"),
@@ -33,18 +30,8 @@ ADMIN_CALLS = [
     ("DELETE", "/mock/faults"),
 ]
 
-
-@pytest.fixture
-async def kbs(tmp_path: Path) -> AsyncIterator[MockKbs]:
-    async with MockKbs.start(tmp_path, PKI, KbsOptions(tls=False)) as kbs:
-        kbs.put_resource("default/key/1", SECRET)
-        yield kbs
-
-
-@pytest.fixture
-async def guest(kbs: MockKbs) -> AsyncIterator[Guest]:
-    async with Guest(kbs.url, PKI) as guest:
-        yield guest
+kbs = kbs_pair.kbs
+guest = kbs_pair.guest
 
 
 async def test_no_token(guest: Guest) -> None:

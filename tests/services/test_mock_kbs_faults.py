@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from mocktee.kbs import KbsOptions, KbsProcess, MockKbs
+from mocktee.kbs import KbsProcess, MockKbs
 from mocktee.kbs.__main__ import options_of, parse_arguments
 from mocktee.kbs.errors import ControlError, FaultFormatError, MalformedError, StartError
 from mocktee.kbs.faults import (
@@ -31,20 +31,13 @@ from mocktee.kbs.faults import (
     Throttle,
     WrongSize,
 )
-from mocktee.pki import MockPki
+from tests.services import kbs_pair
 from tests.services.kbs_guest import Guest, unb64u
+from tests.services.kbs_pair import PATH, PKI, SECRET
 
-PKI = MockPki.create()
-SECRET = b"the secret of this test"
 RESOURCE = "/kbs/v0/resource/"
-PATH = RESOURCE + "default/key/1"
 
-
-@pytest.fixture
-async def kbs(tmp_path: Path) -> AsyncIterator[MockKbs]:
-    async with MockKbs.start(tmp_path, PKI, KbsOptions(tls=False)) as kbs:
-        kbs.put_resource("default/key/1", SECRET)
-        yield kbs
+kbs = kbs_pair.kbs
 
 
 @pytest.fixture
