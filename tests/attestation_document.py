@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from cguest.__main__ import main
-from tests.refusals import REFUSALS, REFUSED, Refusal
+from tests.bundles import REFUSED
+from tests.refusals import REFUSALS, Refusal
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "attestation.md"

@@ -7,7 +7,8 @@ import re
 from explain import Code, Part
 from explain.binding import thumbprint
 from tests.attestation_document import BEGIN, END, PAGE, output, without_values
-from tests.refusals import KEY, REFUSALS
+from tests.bundles import KEY
+from tests.refusals import REFUSALS
 
 
 def _chapters() -> dict[str, str]:

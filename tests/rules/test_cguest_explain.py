@@ -18,7 +18,8 @@ from cguest.connection import CommandError
 from cguest.outcome import Exit
 from explain import Bundle, BundleError, ExplainError, Part
 from tdx.errors import TdxError
-from tests.refusals import BOOT, REFUSALS, Guest
+from tests.bundles import BOOT, Guest
+from tests.refusals import REFUSALS
 
 PARTS = REFUSALS[8].make()  # another kernel command line
 

@@ -15,7 +15,7 @@ from mocktee.bootlog import BootInputs, boot, extended
 from tdx.ccel import parse_ccel
 from tdx.eventlog import Event, parse_event_log
 from tdx.quote import parse_quote
-from tests.refusals import BOOT, END_OF_LOG, Guest, other_boot
+from tests.bundles import BOOT, END_OF_LOG, Guest, other_boot
 
 
 def events(data: bytes) -> tuple[Event, ...]:

@@ -17,7 +17,7 @@ from explain.trust_vector import Tier, tier, words
 from mocktee.pki import MockPki
 from mocktee.platform import Platform
 from mocktee.td import TdState
-from tests.refusals import (
+from tests.bundles import (
     DENIED,
     END_OF_LOG,
     INITDATA,

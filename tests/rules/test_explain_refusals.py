@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from explain import Bundle, Code, Finding, Severity, examine, read_case
-from tests.refusals import NOW, REFUSALS, Guest, Refusal
+from tests.bundles import NOW, Guest
+from tests.refusals import REFUSALS, Refusal
 
 OUTCOMES = {"attestation-refused", "nothing-found"}
 

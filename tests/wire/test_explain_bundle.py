@@ -18,7 +18,7 @@ from explain.token import claims_of_token
 from kbs import TeeKey
 from tdx.event_description import describe_event
 from tdx.eventlog import Digest, Event
-from tests.refusals import KEY, Guest
+from tests.bundles import KEY, Guest
 
 GOOD = Guest().parts()
 

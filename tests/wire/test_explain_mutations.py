@@ -11,17 +11,9 @@ import pytest
 
 from explain import Bundle, Part, examine, read_case
 from explain.errors import SecretInBundleError
+from tests.bundles import INITDATA, NOW, Guest, claims, digest48, token_claims, with_mrconfigid
 from tests.fuzz.mutations import mutations
-from tests.refusals import (
-    INITDATA,
-    NOW,
-    REFUSALS,
-    Guest,
-    claims,
-    digest48,
-    token_claims,
-    with_mrconfigid,
-)
+from tests.refusals import REFUSALS
 
 ROUNDS = 60
 GUEST = Guest(td=with_mrconfigid(digest48("sha384")), initdata=INITDATA)
