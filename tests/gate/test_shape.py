@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-MAX_FILE_LINES = 420
+MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60  # the aim is 40; docstrings are not counted
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
