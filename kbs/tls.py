@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import ssl
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from kbs.errors import KbsTlsError
 
 MAX_CA_PEM_CHARACTERS: Final = 1024 * 1024
 _PIN: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 NOT_PINNED: Final = "KEY_NOT_PINNED"
+# Inode, size and time of change of the file and of the directory of the system's roots.
+_RootsMark: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 _SEEN_KEY: Final = re.compile(f"{NOT_PINNED}: ([a-z0-9 ]{{1,64}})", re.ASCII)
 
 
@@ -72,9 +76,20 @@ class KbsTls:
     pins: frozenset[str] = frozenset()
 
     def context(self) -> ssl.SSLContext:
-        """Build the TLS context. Raises :class:`~kbs.errors.KbsTlsError` for unusable PEM.
+        """Return the TLS context, which is not to be changed: equal values share one.
 
-        Not ``ssl.create_default_context``: that one obeys ``SSLKEYLOGFILE`` and would write
+        Reading the system's roots takes 20 ms, so it is done anew only when nobody uses the
+        context any more or the system has others. Raises :class:`~kbs.errors.KbsTlsError` for
+        unusable PEM. Blocks.
+        """
+        key = (self, _system_roots_mark())
+        context = _in_use.get(key)
+        if context is None:
+            context = _in_use[key] = self._build()
+        return context
+
+    def _build(self) -> ssl.SSLContext:
+        """Not by ``ssl.create_default_context``: that one obeys ``SSLKEYLOGFILE`` and would write
         session keys to a file that the environment names.
         """
         context = self._pinning() if self.pins else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -116,6 +131,28 @@ class KbsTls:
                 "the CA certificate given for the KBS is not usable PEM",
                 hint="it must hold at least one BEGIN CERTIFICATE block, as text and not as a path",
             ) from error
+
+
+# Weak, so that a context, with the roots it has read, ends with the last client that uses it.
+_in_use: Final[WeakValueDictionary[tuple[KbsTls, _RootsMark], ssl.SSLContext]] = (
+    WeakValueDictionary()
+)
+
+
+def _system_roots_mark() -> _RootsMark:
+    """Return what is another value once the system's roots were replaced, added to or reduced."""
+    places = ssl.get_default_verify_paths()
+    return _mark(places.cafile), _mark(places.capath)
+
+
+def _mark(path: str | None) -> tuple[int, int, int] | None:
+    if path is None:
+        return None
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:  # gone since it was looked for
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _not_pinned(seen: str) -> ssl.SSLError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -36,6 +38,11 @@ async def kbs() -> AsyncIterator[FakeKbs]:
 async def client(kbs: FakeKbs) -> AsyncIterator[KbsClient]:
     async with KbsClient(kbs.url) as client:
         yield client
+
+
+@pytest.fixture
+def tls_pem(tmp_path: Path) -> str:
+    return provide_tls(tmp_path / "authority").ca.read_text()
 
 
 async def test_nobody_listens() -> None:
@@ -124,6 +131,37 @@ def test_the_environment_cannot_make_tls_keys_leak(
 ) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     assert KbsTls().context().keylog_filename is None
+
+
+def test_clients_with_the_same_trust_share_a_context() -> None:
+    pinned = KbsTls(pins=frozenset({"a" * 64}))
+    shared = KbsTls().context()
+    assert KbsTls().context() is shared
+    assert pinned.context() is not shared
+    assert KbsTls(pins=frozenset({"b" * 64})).context() is not pinned.context()
+
+
+def test_a_context_ends_with_its_last_user(tls_pem: str) -> None:
+    context = KbsTls(tls_pem, system_roots=False).context()
+    forgotten = weakref.ref(context)
+    del context
+    gc.collect()
+    assert forgotten() is None
+
+
+def test_changed_roots_of_the_system_are_read_while_the_old_ones_are_in_use(
+    tmp_path: Path, tls_pem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_text(tls_pem)
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    before = KbsTls().context()
+    assert KbsTls().context() is before
+    assert before.cert_store_stats()["x509_ca"] == 1
+    roots.write_text(tls_pem + provide_tls(tmp_path / "other").ca.read_text())
+    after = KbsTls().context()
+    assert after.cert_store_stats()["x509_ca"] == 2
+    assert KbsTls().context() is after
 
 
 async def test_proxies_of_the_environment_are_not_used(
