@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,9 @@ from rest.counts import RestCounts, route_of
 from rest.descriptors import connections_with_room
 from rest.errors import OverLimitError, RestConfigError
 from rest.forgery import ForgeryGuard
-from rest.limits import Admission
-from rest.peer import OVER_TCP, PROC, Caller, Identifier, PeerProcess, Unidentified
+from rest.identity import Container
+from rest.limits import Admission, Place
+from rest.peer import OVER_TCP, PROC, Caller, Identifier, PeerProcess
 from rest.routes import (
     FORBIDDEN,
     MAX_BODY,
@@ -120,13 +121,13 @@ class Door:
             return web.Response(status=503)  # closed meanwhile: nobody reads this
         call = route(request.method, request.raw_path, self._service.feature)
         # What a request takes up is given back when its answer was taken, not when it was made.
-        with connection.answering(), ExitStack() as held:
-            reply = await self._reply(request, connection, call, held)
+        with connection.answering(), self._admission.place() as place:
+            reply = await self._reply(request, connection, call, place)
             self._counts.add(route_of(call), reply.status)
             return await self._send(request, reply)
 
     async def _reply(
-        self, request: web.BaseRequest, connection: Connection, call: Call | Reply, held: ExitStack
+        self, request: web.BaseRequest, connection: Connection, call: Call | Reply, place: Place
     ) -> Reply:
         if self._identifier is None and not _is_local(request):
             return FORBIDDEN
@@ -134,11 +135,10 @@ class Door:
             return await self._service.answer(call, b"")
         caller = await self._caller(connection)
         CALLER.set(caller)
-        key, now = _key(caller), asyncio.get_running_loop().time()
         try:
-            held.enter_context(self._admission.request(key, now))
+            place.take(limits_key(caller), asyncio.get_running_loop().time())
             reply = await self._admitted(request, caller, call)
-            held.enter_context(self._admission.answer(key, len(reply.body), now))
+            place.hold(len(reply.body))
         except OverLimitError as error:
             self._log.warning("request refused", caller=str(caller), answer=str(error))
             status = 429 if error.callers else 503
@@ -230,9 +230,9 @@ def _library_logger() -> logging.Logger:
     return logger
 
 
-def _key(caller: Caller) -> str:
+def limits_key(caller: Caller) -> tuple[str, str]:
     """Return whose limits count. All who cannot be told apart share one."""
-    return "" if isinstance(caller, Unidentified) else str(caller)
+    return type(caller).__name__, caller.id if isinstance(caller, Container) else ""
 
 
 def _is_local(request: web.BaseRequest) -> bool:

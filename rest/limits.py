@@ -7,10 +7,9 @@ of somebody else's request.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from rest.errors import OverLimitError
 from rest.sections import LimitsConfig
@@ -50,6 +49,41 @@ class _Usage:
     held: int = 0
 
 
+class Place:
+    """What one request takes up until the block is left. No generator: each request has one."""
+
+    __slots__ = ("_admission", "_held", "_usage")
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._usage: _Usage | None = None
+        self._held = 0
+
+    def take(self, caller: Hashable, now: float) -> None:
+        """Be one request of ``caller``; once. Raises :class:`OverLimitError`."""
+        self._usage = self._admission.take(caller, now)
+
+    def hold(self, size: int) -> None:
+        """Hold memory for an answer of ``size`` bytes; after :meth:`take`.
+
+        Raises :class:`OverLimitError`.
+        """
+        usage = self._usage
+        if usage is None:
+            raise RuntimeError("an answer without a request")
+        if usage.held + size > MAX_HELD:
+            raise OverLimitError("bytes of answers that were not taken", 1, callers=True)
+        usage.held += size
+        self._held += size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._usage is not None:
+            self._admission.release(self._usage, self._held)
+
+
 class Admission:
     """Requests of one listener, by caller."""
 
@@ -58,9 +92,12 @@ class Admission:
         self._running = 0
         self._callers: dict[Hashable, _Usage] = {}
 
-    @contextmanager
-    def request(self, caller: Hashable, now: float) -> Iterator[None]:
-        """Hold a place for one request. Raises :class:`OverLimitError` if there is none."""
+    def place(self) -> Place:
+        """Return a place that takes up nothing yet."""
+        return Place(self)
+
+    def take(self, caller: Hashable, now: float) -> _Usage:
+        """Count one request, until :meth:`release`. Raises :class:`OverLimitError`."""
         usage = self._usage(caller, now)
         wait = usage.bucket.take(now)
         if wait:
@@ -71,23 +108,13 @@ class Admission:
             raise OverLimitError("requests at once", 1, callers=False)
         usage.running += 1
         self._running += 1
-        try:
-            yield
-        finally:
-            usage.running -= 1
-            self._running -= 1
+        return usage
 
-    @contextmanager
-    def answer(self, caller: Hashable, size: int, now: float) -> Iterator[None]:
-        """Hold memory for an answer of ``size`` bytes. Raises :class:`OverLimitError`."""
-        usage = self._usage(caller, now)
-        if usage.held + size > MAX_HELD:
-            raise OverLimitError("bytes of answers that were not taken", 1, callers=True)
-        usage.held += size
-        try:
-            yield
-        finally:
-            usage.held -= size
+    def release(self, usage: _Usage, held: int) -> None:
+        """Count a request no more, nor the ``held`` bytes of its answer."""
+        usage.running -= 1
+        usage.held -= held
+        self._running -= 1
 
     def _usage(self, caller: Hashable, now: float) -> _Usage:
         usage = self._callers.get(caller)

@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rest.app import limits_key
 from rest.bounded_log import AT_ONCE, BoundedLog
 from rest.counts import CLASSES, RestCounts, Route
 from rest.errors import BackendError, OverLimitError
 from rest.forgery import ForgeryGuard
-from rest.limits import MAX_CALLERS, MAX_HELD, Admission, TokenBucket
+from rest.identity import Container
+from rest.limits import MAX_CALLERS, MAX_HELD, Admission, Place, TokenBucket
+from rest.peer import OVER_TCP, Caller, Guest, Unidentified
 from rest.sections import LimitsConfig
 from rest.strict import Compatibility, RuntimeData, runtime_data, token_without_key
 from secrecy import Secret
@@ -26,9 +29,15 @@ def admission(**limits: float) -> Admission:
     return Admission(LimitsConfig(**values))  # type: ignore[arg-type]
 
 
+def taken(admission: Admission, caller: str, now: float = 0.0) -> Place:
+    place = admission.place()
+    place.take(caller, now)
+    return place
+
+
 def refused(admission: Admission, caller: str, now: float = 0.0) -> OverLimitError:
-    with pytest.raises(OverLimitError) as caught, admission.request(caller, now):
-        pass
+    with admission.place() as place, pytest.raises(OverLimitError) as caught:
+        place.take(caller, now)
     return caught.value
 
 
@@ -36,12 +45,12 @@ def test_one_caller_takes_no_more_than_its_share() -> None:
     found = admission()
     with ExitStack() as held:
         for _ in range(2):
-            held.enter_context(found.request("a", 0))
+            held.enter_context(taken(found, "a"))
         error = refused(found, "a")
         assert error.callers
         assert error.retry_after >= 1
-        held.enter_context(found.request("b", 0))
-    with found.request("a", 0):
+        held.enter_context(taken(found, "b"))
+    with taken(found, "a"):
         pass
 
 
@@ -49,34 +58,44 @@ def test_all_callers_together_have_a_limit() -> None:
     found = admission()
     with ExitStack() as held:
         for caller in "aabb":
-            held.enter_context(found.request(caller, 0))
+            held.enter_context(taken(found, caller))
         error = refused(found, "c")
         assert not error.callers
-    with found.request("c", 0):
+    with taken(found, "c"):
         pass
 
 
 def test_answers_that_are_not_taken_have_a_limit() -> None:
     found = admission()
-    with found.answer("a", MAX_HELD - 1, 0):
-        with pytest.raises(OverLimitError, match="not taken"), found.answer("a", 2, 0):
-            pass
-        with found.answer("a", 1, 0), found.answer("b", MAX_HELD, 0):
-            pass
-    with found.answer("a", MAX_HELD, 0):
-        pass
+    with taken(found, "a") as first, taken(found, "a") as second, taken(found, "b") as others:
+        first.hold(MAX_HELD - 1)
+        with pytest.raises(OverLimitError, match="not taken"):
+            second.hold(2)
+        second.hold(1)
+        others.hold(MAX_HELD)
+    with taken(found, "a") as place:
+        place.hold(MAX_HELD)
+
+
+def test_limits_are_of_a_container_and_not_of_the_words_for_it() -> None:
+    names = {"io.kubernetes.cri.container-name": "server"}
+    alike = [Container("a" * 64 + end, names) for end in ("b", "c")]
+    callers: list[Caller] = [*alike, Container("guest"), Guest(), OVER_TCP]
+    keys = {limits_key(caller) for caller in callers}
+    assert len(keys) == 5
+    assert limits_key(Unidentified("gone")) == limits_key(OVER_TCP)
 
 
 def test_a_burst_and_then_a_rate() -> None:
     found = admission(burst=3, requests_per_second=0.5)
     for _ in range(3):
-        with found.request("a", 10):
+        with taken(found, "a", 10):
             pass
     assert refused(found, "a", 10).retry_after == 2
     assert refused(found, "a", 11).retry_after == 1
-    with found.request("b", 11):
+    with taken(found, "b", 11):
         pass
-    with found.request("a", 12):
+    with taken(found, "a", 12):
         pass
     assert refused(found, "a", 12).callers
 
@@ -96,7 +115,7 @@ def test_a_bucket_never_gives_more_than_burst_and_rate(
 def test_what_is_remembered_of_callers_is_bounded() -> None:
     found = admission(burst=1, requests_per_second=1)
     for number in range(3 * MAX_CALLERS):
-        with found.request(str(number), float(number)):
+        with taken(found, str(number), float(number)):
             pass
     assert len(found._callers) <= MAX_CALLERS + 1
 
