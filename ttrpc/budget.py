@@ -1,4 +1,4 @@
-"""What the requests and messages that a server has in flight may hold, together and each peer's.
+"""What a server may hold of requests, of messages and of replies: all peers' and each one's.
 
 No connection waits for another to finish: one that has nothing in flight may always begin, so what
 all hold can exceed their common bound by one request for each.

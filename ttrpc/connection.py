@@ -35,6 +35,7 @@ log = get_logger("ttrpc")
 # A piece can hold thousands of tiny frames; after so many the other connections get their turn.
 FRAMES_PER_TURN: Final = 64
 WRITE_BUFFER_BYTES: Final = 1024 * 1024  # replies buffered here before handlers have to wait
+REPLIES_NOT_TAKEN: Final = "too much that was not taken waits before this reply"
 
 
 class Connection(asyncio.Protocol):
@@ -49,7 +50,8 @@ class Connection(asyncio.Protocol):
         dispatcher: Dispatcher,
         limits: Limits,
         peer: PeerCredentials | None,
-        common: CommonBudget,
+        requests: CommonBudget,
+        replies: CommonBudget,
         holds: Callable[[Connection, int], None],
     ) -> None:
         """``holds`` is told how many bytes of an incomplete frame wait here, when that changes."""
@@ -61,7 +63,8 @@ class Connection(asyncio.Protocol):
         self._decoder = FrameDecoder()
         self._calls: set[asyncio.Task[None]] = set()
         self._streams = ServerStreams(dispatcher, peer, self)
-        self._budget = Budget(limits.request_bytes_per_connection, common)
+        self._budget = Budget(limits.request_bytes_per_connection, requests)
+        self._replies = Budget(limits.reply_bytes_per_connection, replies)
         self._group: asyncio.TaskGroup | None = None
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = loop.create_future()
@@ -317,7 +320,10 @@ class Connection(asyncio.Protocol):
         try:
             reply = await self._dispatcher.answer(request, self._peer)
             if not self._may_write.is_set():
-                await self.writable()
+                if self._replies.is_spent:
+                    log.info("reply dropped, those before it are not taken", stream=stream_id)
+                    reply = encode_failure(Code.RESOURCE_EXHAUSTED, REPLIES_NOT_TAKEN)
+                await self._wait_with(len(reply))
             self._send(stream_id, reply)
             self._note_completed()
         except asyncio.CancelledError:
@@ -330,6 +336,14 @@ class Connection(asyncio.Protocol):
             self._budget.free(size)
             self._go_on()
             self._end_if_drained()
+
+    async def _wait_with(self, size: int) -> None:
+        """Count a reply of ``size`` bytes until it can be sent."""
+        self._replies.take(size)
+        try:
+            await self.writable()
+        finally:
+            self._replies.free(size)
 
     def _refuse(self, stream_id: int, code: Code, text: str) -> None:
         """Answer a frame with a failure. For a peer that ends the stream, so it does for us."""

@@ -31,6 +31,12 @@ class Limits:
     # The same of all connections together. Beyond it a connection that has anything in flight is
     # not read; one that has nothing may always begin, so that nobody waits for anybody else.
     request_bytes: int = 64 * 1024 * 1024
+    # Replies that wait because the peer takes none of those before them. One that is made when so
+    # much waits is dropped, and its call fails: handlers in flight cannot be made to wait with
+    # what they answer without keeping it. Sixteen replies of full size at once still fit.
+    reply_bytes_per_connection: int = 64 * 1024 * 1024
+    # The same of all connections together; the first reply that waits on a connection is kept.
+    reply_bytes: int = 128 * 1024 * 1024
     # When untaken messages leave a connection no room for so long, the stream that holds most of
     # them is ended, so that one slow handler cannot hold up the other calls for ever, seconds.
     crowded_s: float = 10.0

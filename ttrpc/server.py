@@ -40,6 +40,7 @@ class Server:
         self._limits = limits if limits is not None else Limits()
         self._admission: Admission[Connection] = Admission(self._limits)
         self._budget = CommonBudget(self._limits.request_bytes)
+        self._replies = CommonBudget(self._limits.reply_bytes)
         self._connections: set[Connection] = set()
         self._stopping = asyncio.Event()
         self._serving = 0
@@ -125,7 +126,9 @@ class Server:
             if not self._admit(peer):
                 accepted.close()
                 return None
-            connection = Connection(self._dispatcher, self._limits, peer, self._budget, self._held)
+            connection = Connection(
+                self._dispatcher, self._limits, peer, self._budget, self._replies, self._held
+            )
             await loop.connect_accepted_socket(lambda: connection, accepted)
         except Exception as error:  # noqa: BLE001 - one newcomer's failure is not the others'
             accepted.close()

@@ -116,6 +116,33 @@ async def test_requests_are_not_taken_from_one_who_takes_no_replies(rig: Rig) ->
         assert await next_of(rig.service.entered) == ["not yet"]
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param(Limits(reply_bytes_per_connection=MAX_DATA_BYTES), id="of-one"),
+        pytest.param(Limits(reply_bytes=MAX_DATA_BYTES), id="of-all"),
+    ],
+)
+async def test_replies_that_nobody_takes_have_a_bound(tmp_path: Path, limits: Limits) -> None:
+    half = MAX_DATA_BYTES // 2
+    async with Rig.running(tmp_path, limits) as rig, rig.peer() as slow, await rig.client() as other:
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for stream_id in range(1, 25, 2):
+            slow.request(stream_id, "Size", str(half))
+        await call(other, "Echo", "all are being answered by now")
+        assert half <= rig.server._replies.held < MAX_DATA_BYTES + 12 * 200
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        replies = {reply.stream_id: reply for reply in [await slow.reply() for _ in range(12)]}
+        assert set(replies) == set(range(1, 25, 2))
+        # One goes to the transport, and those that wait cross the bound by one at most.
+        whole = [reply for reply in replies.values() if len(reply.payload) >= half]
+        assert len(whole) in (3, 4)
+        dropped = {(reply.code, reply.text) for reply in replies.values() if reply not in whole}
+        assert dropped == {(8, "too much that was not taken waits before this reply")}
+        assert await slow.is_alive()
+        assert rig.server._replies.held == 0
+
+
 async def test_one_who_takes_nothing_is_disconnected_in_the_end(tmp_path: Path) -> None:
     limits = Limits(stalled_write_s=0.05)
     async with Rig.running(tmp_path, limits) as rig, rig.peer() as slow:
