@@ -6,6 +6,8 @@ Knows no session and keeps nothing but, for a second, whether the backends could
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -122,18 +124,23 @@ class RestService:
 class Reachability:
     """Whether the backends that the features need answer. All who ask at once share one look."""
 
-    def __init__(self, feature: Feature, backends: Backends) -> None:
+    def __init__(
+        self, feature: Feature, backends: Backends, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``clock`` gives seconds."""
+        self._clock = clock
         self._feature = feature
         self._backends = backends
         self._looking = asyncio.Lock()
         self._last: tuple[float, bool] | None = None
 
     async def of_all(self) -> bool:
-        """Return it, at most a second old. Takes two seconds at most for each who waits."""
+        """Return it, at most a second old. A look takes two seconds at most."""
         async with self._looking:
-            now = asyncio.get_running_loop().time()
-            if self._last is None or now - self._last[0] > PROBE_KEPT_SECONDS:
-                self._last = now, await self._look()
+            if self._last is None or self._clock() - self._last[0] > PROBE_KEPT_SECONDS:
+                answer = await self._look()
+                # The time after the look: one that took long must not be too old for the next.
+                self._last = self._clock(), answer
             return self._last[1]
 
     async def _look(self) -> bool:

@@ -15,6 +15,8 @@ from rest.app import open_rest
 from rest.backends import Backends
 from rest.config import BindAddress, RestConfig
 from rest.counts import RestCounts
+from rest.routes import Feature
+from rest.service import Reachability
 from tests.services.fake_rest import FakeBackend, HeldBackend
 
 HEAD = b"GET /cdh/resource/a/b/c HTTP/1.1\r\nHost: localhost\r\n"
@@ -289,6 +291,32 @@ async def test_readiness_is_of_the_backends_that_are_needed(
     assert ready[0] == status
     assert json.loads(ready[2]) == {"status": "ready" if status == 200 else "not ready"}
     assert alive[::2] == (200, b'{"status":"alive"}')
+
+
+class SlowBackend(FakeBackend):
+    """Takes longer to show that it is there than an answer about that is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    async def is_reachable(self) -> bool:
+        self.note("reachable")
+        self.now += 1.5
+        return self.reachable
+
+
+async def test_all_who_ask_at_once_share_a_look_however_long_it_takes() -> None:
+    backend = SlowBackend()
+    backends = Backends(backend, FakeBackend())
+    reachability = Reachability(Feature.RESOURCE, backends, clock=lambda: backend.now)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(reachability.of_all()) for _ in range(100)]
+    assert all(task.result() for task in asking)
+    assert backend.asked == ["reachable"]
+    backend.now += 1.1
+    assert await reachability.of_all()
+    assert backend.asked == ["reachable"] * 2
 
 
 async def test_answers_are_counted_by_route() -> None:
