@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from kms.errors import KmsRequestError
+from kms.errors import KmsRequestError, shown
 from kms.ports import JsonMembers
 
 T = TypeVar("T")
@@ -24,6 +24,14 @@ def read_members(provider: str, what: str, members: JsonMembers, kind: type[T]) 
     text = b"{" + b",".join(msgspec.json.encode(k) + b":" + v for k, v in members.items()) + b"}"
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        problem = str(error) if isinstance(error, msgspec.ValidationError) else "not JSON"
-        raise KmsRequestError(provider, f"{what}: {problem[:200]}") from None
+    except msgspec.ValidationError as error:
+        raise KmsRequestError(provider, f"{what}: {_without_value(str(error))}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise KmsRequestError(provider, f"{what}: not JSON") from None
+
+
+def _without_value(problem: str) -> str:
+    """The decoder says what it expected where, and quotes only a tag that it does not know."""
+    if problem.startswith("Invalid value "):
+        problem = "Invalid value" + "".join(problem.rpartition(" - at ")[1:])
+    return shown(problem)
