@@ -1,7 +1,7 @@
 """One bounded POST or GET over HTTP(S) to a key management service.
 
-Retries once what did not reach the service or was turned away for a moment: every call made here
-only reads. No proxy or trust anchor comes from the environment.
+Retries once what did not reach the service or was turned away for a moment: no call made here
+changes anything. No proxy, trust anchor or TLS setting comes from the environment.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import os
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,10 +58,13 @@ def tls_context(ca_pem: str | None, source: str) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request. ``url`` is used as it stands, encoded; ``attempted`` is for messages."""
+    """One request. ``url`` is used as it stands, encoded; ``attempted`` is for messages.
+
+    A query may hold a security token, so the URL is never shown.
+    """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     attempted: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(default=b"", repr=False)
@@ -72,18 +75,19 @@ class Question:
         return URL(self.url, encoded=True).authority
 
 
-async def ask(question: Question, tls: ssl.SSLContext | None) -> Answer:
-    """Send one request and return the whole answer.
+async def ask(make: Callable[[], Question], tls: ssl.SSLContext | None) -> Answer:
+    """Send one request and return the whole answer. ``tls`` is ``None`` for plain HTTP.
 
-    Raises :class:`KmsUnreachableError` or :class:`KmsAnswerError`, which name host and attempt.
+    ``make`` is called for each attempt, because a signature may be good for one. Raises
+    :class:`KmsUnreachableError` or :class:`KmsAnswerError`, which name host and attempt.
     """
     for _ in range(ATTEMPTS - 1):
         with contextlib.suppress(KmsUnreachableError):
-            answer = await _once(question, tls)
+            answer = await _once(make(), tls)
             if answer.status not in TRY_AGAIN:
                 return answer
         await asyncio.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-    return await _once(question, tls)
+    return await _once(make(), tls)
 
 
 async def _once(question: Question, tls: ssl.SSLContext | None) -> Answer:
@@ -118,7 +122,8 @@ async def _once(question: Question, tls: ssl.SSLContext | None) -> Answer:
     except aiohttp.ClientError as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
         problem = reason or f"the connection failed ({type(error).__name__})"
-        raise KmsUnreachableError(host, attempted, problem) from error
+        # Without "from": some of these texts hold the URL, whose query may hold a token.
+        raise KmsUnreachableError(host, attempted, problem) from None
 
 
 async def _body(response: aiohttp.ClientResponse, host: str, attempted: str) -> bytes:

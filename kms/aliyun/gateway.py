@@ -56,7 +56,7 @@ class GatewayClient:
     ) -> None:
         self._url = url
         self._key = key
-        self._tls = tls
+        self.tls = tls
         self._date = date
 
     async def decrypt(self, key_id: str, ciphertext: bytes, annotations: JsonMembers) -> Secret:
@@ -95,7 +95,7 @@ class GatewayClient:
         body = request.SerializeToString()
         headers = await asyncio.to_thread(signed_headers, self._key, api, body, self._date())
         question = Question("POST", self._url, f"KMS {api}", headers, body)
-        answer = await ask(question, self._tls)
+        answer = await ask(lambda: question, self.tls)
         if answer.status != 200:
             raise _refusal(question.host, api, answer)
         return _parsed(question.host, api, answer.body, reply_type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import ssl
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+from yarl import URL
 
 from kms.aliyun.credentials import AccessKey
 from kms.aliyun.gateway import PROVIDER, SecretAnnotations
@@ -21,6 +23,8 @@ from secrecy import Secret
 
 ACTION: Final = "GetSecretValue"
 VERSION: Final = "2016-01-20"
+# A refused signature is answered with the request that was signed, and that has the token in it.
+_ECHO: Final = re.compile("(?:server )?string ?to ?sign", re.IGNORECASE)
 ATTEMPTED: Final = f"KMS {ACTION}"
 
 
@@ -50,7 +54,7 @@ class OpenApiClient:
         url: str,
         region: str,
         access_key: Callable[[], Awaitable[AccessKey]],
-        tls: ssl.SSLContext | None,
+        tls: ssl.SSLContext,
         *,
         timestamp: Callable[[], str] = _now,
         nonce: Callable[[], str] = _nonce,
@@ -58,7 +62,7 @@ class OpenApiClient:
         self._url = url.rstrip("/")
         self._region = region
         self._access_key = access_key
-        self._tls = tls
+        self.tls = tls
         self._timestamp = timestamp
         self._nonce = nonce
 
@@ -66,6 +70,11 @@ class OpenApiClient:
         """Read a secret. Raises :class:`~kms.errors.KmsError`."""
         version = read_members(PROVIDER, "annotations", annotations, SecretAnnotations)
         key = await self._access_key()
+        answer = await ask(lambda: self._question(name, version, key), self.tls)
+        return _value(URL(self._url).authority, answer)
+
+    def _question(self, name: str, version: SecretAnnotations, key: AccessKey) -> Question:
+        """Sign a request with a nonce and time of its own: the service takes a nonce once."""
         parameters = {
             "Action": ACTION,
             "Version": VERSION,
@@ -85,8 +94,7 @@ class OpenApiClient:
         }
         query = signed_query(parameters, key.secret)
         headers = {"x-acs-version": VERSION, "x-acs-action": ACTION}
-        question = Question("POST", f"{self._url}/?{query}", ATTEMPTED, headers)
-        return _value(question.host, await ask(question, self._tls))
+        return Question("POST", f"{self._url}/?{query}", ATTEMPTED, headers)
 
 
 def _value(host: str, answer: Answer) -> Secret:
@@ -100,7 +108,7 @@ def _value(host: str, answer: Answer) -> Secret:
             ATTEMPTED,
             status=answer.status,
             code=error.code,
-            text=error.message,
+            text=_ECHO.split(error.message)[0],
             request_id=error.request_id,
         )
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
@@ -102,10 +103,12 @@ class AliyunKms:
             case RamRoleSettings():
                 path = self._places.credentials / ROLE_FILE
                 role = parse_ram_role(await read_credential(path), str(path))
-                return self._regional(role.region_id, lambda: self._of_role(role.ecs_ram_role_name))
+                return await self._regional(
+                    role.region_id, lambda: self._of_role(role.ecs_ram_role_name)
+                )
             case TokenSettings(token_path, region):
                 path = self._token_path(token_path)
-                return self._regional(region, lambda: _of_file(path))
+                return await self._regional(region, lambda: _of_file(path))
 
     async def _gateway(self, settings: ClientKeySettings) -> GatewayClient:
         key_id = file_name_part(PROVIDER, "client_key_id", settings.client_key_id)
@@ -119,7 +122,7 @@ class AliyunKms:
         )
         ca_path = folder / f"PrivateKmsCA_{instance}.pem"
         ca_pem = (await read_credential(ca_path)).reveal().decode("ascii", "replace")
-        tls = tls_context("\n".join(filter(None, (self._ca_pem, ca_pem))), str(ca_path))
+        tls = await self._trusting(ca_pem, str(ca_path))
         return GatewayClient(self._places.instance_url.format(instance=instance), key, tls)
 
     async def _opened(self, content: Secret, password: Secret, path: str) -> ClientKey:
@@ -131,8 +134,17 @@ class AliyunKms:
             self._keys[mark] = key
         return self._keys[mark]
 
-    def _regional(self, region: str, access_key: _AskAccessKey) -> OpenApiClient:
-        tls = None if self._ca_pem is None else tls_context(self._ca_pem, "kms.aliyun.ca_file")
+    async def _trusting(self, ca_pem: str | None, source: str) -> ssl.SSLContext:
+        """Trust ``ca_pem`` beside the other roots. Made anew each time, as roots may be replaced.
+
+        In a thread, because reading the system's roots takes 20 ms.
+        """
+        given = [pem for pem in (self._ca_pem, ca_pem) if pem is not None]
+        pem = "\n".join(given) if given else None
+        return await asyncio.to_thread(tls_context, pem, source)
+
+    async def _regional(self, region: str, access_key: _AskAccessKey) -> OpenApiClient:
+        tls = await self._trusting(None, "kms.aliyun.ca_file")
         return OpenApiClient(self._places.region_url.format(region=region), region, access_key, tls)
 
     async def _of_role(self, role: str) -> AccessKey:
@@ -140,7 +152,7 @@ class AliyunKms:
         attempted = "asking for the credentials of the RAM role"
         url = f"{self._places.metadata_url}{METADATA_PATH}{role}"
         question = Question("GET", url, attempted, {})
-        answer = await ask(question, None)
+        answer = await ask(lambda: question, None)
         key = parse_metadata(answer.body) if answer.status == 200 else None
         if key is None:
             raise KmsAnswerError(

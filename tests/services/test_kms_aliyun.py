@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+import traceback
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from kms import (
+    AliyunPlaces,
     KmsAnswerError,
     KmsCredentialError,
+    KmsDirectory,
     KmsError,
+    KmsPlaces,
     KmsRefusedError,
     KmsRequestError,
     KmsUnreachableError,
 )
 from kms import http as kms_http
+from kms.aliyun.gateway import GatewayClient
+from kms.aliyun.openapi import OpenApiClient
 from mocktee.kms import KmsClientKey
 from tests.services.kms_rig import (
     CLIENT_KEY_ID,
@@ -120,6 +126,59 @@ async def test_one_busy_answer_is_tried_again_two_are_told(rig: KmsRig, status: 
         await holder.secret("database", {})
 
 
+async def test_a_repeated_request_is_signed_anew(rig: KmsRig) -> None:
+    """The service takes a nonce once, also where it then could not answer."""
+    openapi, answered = rig.mock.openapi, rig.mock.openapi.answer
+
+    def busy(parameters: Mapping[str, str], now: float) -> tuple[int, bytes]:
+        answered(parameters, now)
+        openapi.answer = answered  # type: ignore[method-assign]
+        return 503, b""
+
+    openapi.answer = busy  # type: ignore[method-assign]
+    holder = await rig.directory.holder("aliyun", RAM_ROLE)
+    assert (await holder.secret("database", {})).reveal() == b"s3cret"
+    assert rig.mock.calls["GetSecretValue"] == 2
+
+
+async def test_what_a_refused_signature_was_over_is_not_repeated(rig: KmsRig) -> None:
+    message = "Not matched. server string to sign is:POST&%2F&SecurityToken%3Drole-token"
+    refusal = json.dumps({"Code": "SignatureDoesNotMatch", "Message": message}).encode()
+    rig.mock.answers.append((400, refusal))
+    holder = await rig.directory.holder("aliyun", RAM_ROLE)
+    with pytest.raises(KmsRefusedError, match=r"SignatureDoesNotMatch: Not matched\.") as caught:
+        await holder.secret("database", {})
+    assert "role-token" not in str(caught.value)
+
+
+async def test_no_error_on_the_way_holds_the_token() -> None:
+    """aiohttp's own error for an answer that is no HTTP holds the whole URL."""
+
+    async def babble(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"garbage\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{port}/?SecurityToken=role-token"
+        question = kms_http.Question("POST", url, "asking", {})
+        with pytest.raises(KmsUnreachableError) as caught:
+            await kms_http.ask(lambda: question, None)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "role-token" not in told + repr(question)
+
+
+async def test_the_environment_cannot_make_tls_keys_leak(
+    rig: KmsRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    places = AliyunPlaces(rig.credentials, rig.root, rig.mock.url + "/", rig.mock.url)
+    for settings in (GATEWAY, RAM_ROLE):
+        client = await KmsDirectory(KmsPlaces(places)).holder("aliyun", settings)
+        assert isinstance(client, GatewayClient | OpenApiClient)
+        assert client.tls.keylog_filename is None
+
+
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'{"SecretData":1}', b"\xff", b"{" * 5000])
 async def test_an_answer_of_another_form_is_refused(rig: KmsRig, body: bytes) -> None:
     holder = await rig.directory.holder("aliyun", RAM_ROLE)
@@ -157,7 +216,6 @@ async def test_a_caller_that_gives_up_leaves_nothing(rig: KmsRig) -> None:
 
 
 async def test_another_authority_is_not_trusted(rig: KmsRig, client_key: KmsClientKey) -> None:
-    from kms import AliyunPlaces, KmsDirectory, KmsPlaces
     from mocktee.certs import provide_tls
 
     other = provide_tls(rig.root / "other")
@@ -167,6 +225,13 @@ async def test_another_authority_is_not_trusted(rig: KmsRig, client_key: KmsClie
     with pytest.raises(KmsUnreachableError, match="authenticated"):
         await holder.secret("database", {})
     assert not rig.mock.calls
+
+
+async def test_an_authority_of_nobody_is_an_error(rig: KmsRig) -> None:
+    (rig.credentials / f"PrivateKmsCA_{INSTANCE}.pem").write_bytes(b"")
+    places = AliyunPlaces(rig.credentials, rig.root, rig.mock.url + "/")
+    with pytest.raises(KmsCredentialError, match="not usable PEM"):
+        await KmsDirectory(KmsPlaces(places)).holder("aliyun", GATEWAY)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -204,8 +269,9 @@ async def test_a_clock_that_is_off_is_named_by_the_service(
 async def test_settings_that_cannot_be_used(
     rig: KmsRig, settings: dict[str, bytes], problem: str
 ) -> None:
-    with pytest.raises(KmsRequestError, match=problem):
+    with pytest.raises(KmsRequestError, match=problem) as caught:
         await rig.directory.holder("aliyun", settings)
+    assert "other" not in str(caught.value)
 
 
 @pytest.mark.parametrize("provider", ["ehsm", "aws", "AWS", "other", "", "x" * 500])
