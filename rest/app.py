@@ -47,6 +47,7 @@ from rest.routes import (
 from rest.rules import Rules
 from rest.service import RestService
 from secrecy.journal import get_logger
+from secrecy.process import CAP_SYS_PTRACE, has_capability
 
 log = get_logger("rest")
 
@@ -242,6 +243,18 @@ def _is_local(request: web.BaseRequest) -> bool:
     return peer[0] in USUAL_PEERS or ipaddress.ip_address(peer[0]).is_loopback
 
 
+def _warn_if_powerless() -> None:
+    """proc(5): without this power the kernel hides the root directory of a more powerful process.
+
+    Its caller is unidentified then, so nothing is given away, but rules for containers fit nobody.
+    """
+    if not has_capability(CAP_SYS_PTRACE):
+        log.warning(
+            "containers cannot be told apart without CAP_SYS_PTRACE",
+            hint="install systemd/cguestd-callers.conf",
+        )
+
+
 @asynccontextmanager
 async def open_rest(
     config: RestConfig,
@@ -271,6 +284,7 @@ async def open_rest(
         room = connections_with_room(config.limits.connections, per_connection)
         doors = [(Door(config, service, counts, room, None), listening)]
         if config.socket is not None:
+            _warn_if_powerless()
             unix = passed or await listen_unix(UnixAddress.parse(config.socket), mode=SOCKET_MODE)
             stack.callback(unix.close)
             identifier = Identifier(proc, Path(config.bundles))

@@ -12,6 +12,7 @@ MCL_CURRENT: Final = 1  # asm-generic/mman.h
 MCL_FUTURE: Final = 2
 MCL_ONFAULT: Final = 4
 CAP_IPC_LOCK: Final = 14  # linux/capability.h
+CAP_SYS_PTRACE: Final = 19
 
 
 def harden_process() -> None:
@@ -45,13 +46,21 @@ def lock_memory() -> bool:
     return bool(libc.mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
 
 
-def _may_lock() -> bool:
-    """Whether CAP_IPC_LOCK is there, and counts: it does in the first user namespace only."""
+def has_capability(number: int) -> bool:
+    """Whether this process has a capability (capabilities(7)) in effect; False if unreadable."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             effective = next(line for line in status if line.startswith("CapEff:"))
-        with open("/proc/self/uid_map", encoding="ascii") as uid_map:
-            first_namespace = uid_map.read().split() == ["0", "0", "4294967295"]
     except (OSError, StopIteration, UnicodeDecodeError):
         return False
-    return first_namespace and bool(int(effective.split()[1], 16) >> CAP_IPC_LOCK & 1)
+    return bool(int(effective.split()[1], 16) >> number & 1)
+
+
+def _may_lock() -> bool:
+    """Whether CAP_IPC_LOCK is there, and counts: it does in the first user namespace only."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as uid_map:
+            first_namespace = uid_map.read().split() == ["0", "0", "4294967295"]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first_namespace and has_capability(CAP_IPC_LOCK)

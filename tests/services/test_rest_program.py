@@ -8,15 +8,18 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 
 
-async def start(*arguments: str) -> asyncio.subprocess.Process:
+async def start(*arguments: str, before: Sequence[str] = ()) -> asyncio.subprocess.Process:
+    """``before`` is a program that starts this one in another way."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "rest", *arguments,
+        *before, sys.executable, "-m", "rest", *arguments,
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stderr=asyncio.subprocess.PIPE,
@@ -128,3 +131,24 @@ async def test_who_is_not_on_loopback_is_forbidden() -> None:
     )  # fmt: skip
     out, _ = await process.communicate()
     assert out == b'{"status":"alive"}Forbidden 403'
+
+
+@pytest.mark.parametrize("powerful", [True, False], ids=["with the power", "without"])
+async def test_a_server_that_cannot_tell_containers_apart_says_so_once(
+    tmp_path: Path, powerful: bool
+) -> None:
+    config = tmp_path / "rest.toml"
+    config.write_text(
+        f'socket = "unix://{tmp_path}/rest.sock"\n[[rules]]\nname = "all"\nwho = "anyone"\n'
+    )
+    without = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+    port = free_port()
+    arguments = ("-b", f"127.0.0.1:{port}", "--config", str(config))
+    process = await start(*arguments, before=() if powerful else without)
+    try:
+        assert b"alive" in await get(port, "/livez")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, stderr = await process.communicate()
+    assert process.returncode == 0
+    assert stderr.count(b"systemd/cguestd-callers.conf") == (0 if powerful else 1)
