@@ -93,9 +93,11 @@ class Scribe:
         torn = len(contents[newest]) - whole
         if torn:
             log.warning("half a receipt is cut off", size=torn)
+        if torn or not whole:  # also a file that was made and not written to
             self._store.cut(newest, whole)
+        if whole:
             contents[newest] = contents[newest][:whole]
-        if not whole:
+        else:
             del contents[newest]
         return torn
 

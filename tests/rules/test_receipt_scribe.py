@@ -181,6 +181,17 @@ def test_half_of_the_first_receipt_is_as_if_there_were_none() -> None:
     assert store.chain().holds
 
 
+@pytest.mark.parametrize("further", [False, True], ids=["first file", "further file"])
+def test_a_file_that_was_made_and_not_written_to_is_in_nobodys_way(further: bool) -> None:
+    store = MemoryStore()
+    if further:
+        _scribe(store).write([RELEASE] * 3)  # with the mark, a full file of four
+    store.files[1 + further] = b""
+    _scribe(store, required=True).write([RELEASE] * 3)
+    assert store.chain().holds
+    assert len(_bodies(store, Access)) == 3 * (1 + further)
+
+
 @pytest.mark.parametrize("place", [30, 300])
 def test_a_chain_that_does_not_hold_is_never_gone_on_with(place: int) -> None:
     store = MemoryStore()
