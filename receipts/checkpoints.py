@@ -14,7 +14,7 @@ import msgspec
 
 from receipts.chain import Chain, ChainProblem, Head, Problem
 from receipts.errors import ReceiptsFormatError
-from receipts.record import Boot, Checkpoint, Count, Digest
+from receipts.record import Boot, Checkpoint, Count, Digest, decode_canonical, encode
 
 DOMAIN: Final = "confidential-guest"
 OPERATION: Final = "receipts"
@@ -29,26 +29,21 @@ class ClaimedHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: Count
 
 
-_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder(ClaimedHead)
 
 
 def checkpoint_content(boot: str, head: Head) -> str:
     """Return the content of the event that measures ``head``."""
-    return _ENCODER.encode(ClaimedHead(boot, head.digest, head.sequence)).decode()
+    return encode(ClaimedHead(boot, head.digest, head.sequence)).decode()
 
 
 def parse_checkpoint(content: str) -> ClaimedHead:
     """Raises :class:`ReceiptsFormatError` for what is not exactly such a content."""
     try:
         data = content[: MAX_CONTENT + 1].encode()
-        claimed = _DECODER.decode(data)
-        same = _ENCODER.encode(claimed) == data
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+    except UnicodeError:
         raise ReceiptsFormatError("a checkpoint", "not what this guest measures") from None
-    if not same:
-        raise ReceiptsFormatError("a checkpoint", "not in canonical form")
-    return claimed
+    return decode_canonical(_DECODER, data, "a checkpoint", "not what this guest measures")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ import msgspec
 
 from receipts.chain import Head
 from receipts.errors import ReceiptsFormatError
-from receipts.record import Count, Digest
+from receipts.record import Count, Digest, decode_canonical, encode
 
 MAX_EXPORT_BYTES: Final = 512 << 20
 END_START: Final = b'{"end":'
+UNKNOWN_END: Final = "its last line is not of a known form"
 
 
 class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -25,7 +26,6 @@ class _End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: Count
 
 
-_ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder(_End)
 FORM: Final = 1  # of the export
 
@@ -40,7 +40,7 @@ class Export:
 
 def encode_export(lines: Sequence[bytes], head: Head) -> bytes:
     """Return the bytes of an export of at least one receipt."""
-    end = _ENCODER.encode(_End(FORM, head.digest, len(lines), head.sequence))
+    end = encode(_End(FORM, head.digest, len(lines), head.sequence))
     return b"".join(line + b"\n" for line in (*lines, end))
 
 
@@ -56,14 +56,9 @@ def parse_export(data: bytes) -> Export:
     lines = data[:-1].split(b"\n")
     if not lines[-1].startswith(END_START):
         return Export(tuple(lines), None)
-    last = lines.pop()
-    try:
-        end = _DECODER.decode(last)
-        same = _ENCODER.encode(end) == last
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise ReceiptsFormatError("an export", "its last line is not of a known form") from None
-    if not same or end.end != FORM:
-        raise ReceiptsFormatError("an export", "its last line is not of a known form")
+    end = decode_canonical(_DECODER, lines.pop(), "an export", UNKNOWN_END)
+    if end.end != FORM:
+        raise ReceiptsFormatError("an export", UNKNOWN_END)
     if end.records != len(lines):
         problem = f"its last line counts {end.records} receipts, there are {len(lines)}"
         raise ReceiptsFormatError("an export", problem)

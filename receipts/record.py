@@ -9,7 +9,7 @@ these bytes, without the line feed behind them.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -133,26 +133,37 @@ class Receipt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder(Receipt)
+StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 
-def encode(receipt: Receipt) -> bytes:
+def encode(value: msgspec.Struct) -> bytes:
     """Return the canonical bytes, without a line feed."""
-    return _ENCODER.encode(receipt)
+    return _ENCODER.encode(value)
+
+
+def decode_canonical(
+    decoder: msgspec.json.Decoder[StructT], data: bytes, what: str, problem: str
+) -> StructT:
+    """Return the structure in canonical bytes. Raises :class:`ReceiptsFormatError` for others.
+
+    ``problem`` is said of bytes that are no such structure in any spelling.
+    """
+    try:
+        value = decoder.decode(data)
+        same = encode(value) == data
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        # Not chained: messages of the decoder may hold pieces of what it read.
+        raise ReceiptsFormatError(what, problem) from None
+    if not same:
+        raise ReceiptsFormatError(what, "not in canonical form")
+    return value
 
 
 def decode(line: bytes) -> Receipt:
     """Return the receipt of canonical bytes. Raises :class:`ReceiptsFormatError` for others."""
     if len(line) > MAX_RECEIPT_BYTES:
         raise ReceiptsFormatError("a receipt", f"larger than {MAX_RECEIPT_BYTES} bytes")
-    try:
-        receipt = _DECODER.decode(line)
-        same = encode(receipt) == line
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        # Not chained: messages of the decoder may hold pieces of what it read.
-        raise ReceiptsFormatError("a receipt", "not a receipt of a known kind") from None
-    if not same:
-        raise ReceiptsFormatError("a receipt", "not in canonical form")
-    return receipt
+    return decode_canonical(_DECODER, line, "a receipt", "not a receipt of a known kind")
 
 
 def digest_of(line: bytes) -> str:
