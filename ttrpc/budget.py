@@ -17,6 +17,14 @@ class CommonBudget:
     held: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CommonBudgets:
+    """What all connections share: ``requests`` in flight, with messages; ``replies`` that wait."""
+
+    requests: CommonBudget
+    replies: CommonBudget
+
+
 class Budget:
     """Of one connection."""
 

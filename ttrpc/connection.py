@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from secrecy.journal import get_logger
-from ttrpc.budget import Budget, CommonBudget
+from ttrpc.budget import Budget, CommonBudgets
 from ttrpc.dispatch import Dispatcher, StreamMethod
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError
 from ttrpc.frames import (
@@ -50,8 +50,7 @@ class Connection(asyncio.Protocol):
         dispatcher: Dispatcher,
         limits: Limits,
         peer: PeerCredentials | None,
-        requests: CommonBudget,
-        replies: CommonBudget,
+        common: CommonBudgets,
         holds: Callable[[Connection, int], None],
     ) -> None:
         """``holds`` is told how many bytes of an incomplete frame wait here, when that changes."""
@@ -63,8 +62,8 @@ class Connection(asyncio.Protocol):
         self._decoder = FrameDecoder()
         self._calls: set[asyncio.Task[None]] = set()
         self._streams = ServerStreams(dispatcher, peer, self)
-        self._budget = Budget(limits.request_bytes_per_connection, requests)
-        self._replies = Budget(limits.reply_bytes_per_connection, replies)
+        self._budget = Budget(limits.request_bytes_per_connection, common.requests)
+        self._replies = Budget(limits.reply_bytes_per_connection, common.replies)
         self._group: asyncio.TaskGroup | None = None
         self._transport: asyncio.Transport | None = None
         self._ended: asyncio.Future[None] = loop.create_future()

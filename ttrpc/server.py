@@ -16,7 +16,7 @@ from typing import Final
 
 from secrecy.journal import get_logger
 from ttrpc.admission import Admission
-from ttrpc.budget import CommonBudget
+from ttrpc.budget import CommonBudget, CommonBudgets
 from ttrpc.connection import Connection
 from ttrpc.dispatch import Dispatcher
 from ttrpc.limits import Limits
@@ -39,8 +39,9 @@ class Server:
         self._dispatcher = Dispatcher(services)
         self._limits = limits if limits is not None else Limits()
         self._admission: Admission[Connection] = Admission(self._limits)
-        self._budget = CommonBudget(self._limits.request_bytes)
-        self._replies = CommonBudget(self._limits.reply_bytes)
+        self._budgets = CommonBudgets(
+            CommonBudget(self._limits.request_bytes), CommonBudget(self._limits.reply_bytes)
+        )
         self._connections: set[Connection] = set()
         self._stopping = asyncio.Event()
         self._serving = 0
@@ -126,9 +127,7 @@ class Server:
             if not self._admit(peer):
                 accepted.close()
                 return None
-            connection = Connection(
-                self._dispatcher, self._limits, peer, self._budget, self._replies, self._held
-            )
+            connection = Connection(self._dispatcher, self._limits, peer, self._budgets, self._held)
             await loop.connect_accepted_socket(lambda: connection, accepted)
         except Exception as error:  # noqa: BLE001 - one newcomer's failure is not the others'
             accepted.close()

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from protos.api_pb2 import GetResourceRequest as Asked
 from protos.api_pb2 import GetResourceResponse as Answer
 from ttrpc import CallContext, ClientStreamMethod, DuplexMethod, Limits, Method, Receiver, Sender
-from ttrpc.budget import CommonBudget
+from ttrpc.budget import CommonBudget, CommonBudgets
 from ttrpc.connection import Connection
 from ttrpc.dispatch import Dispatcher
 from ttrpc.envelope_pb2 import Request, Response
@@ -130,9 +130,8 @@ async def rest() -> None:
 
 async def played(pieces: list[bytes], *, at_rest: bool) -> list[Got]:
     """Return what the server answers to ``pieces``, and see that nothing is left of the streams."""
-    connection = Connection(
-        Dispatcher([TABLE]), Limits(), None, CommonBudget(1 << 20), lambda *_: None
-    )
+    budgets = CommonBudgets(CommonBudget(1 << 20), CommonBudget(1 << 20))
+    connection = Connection(Dispatcher([TABLE]), Limits(), None, budgets, lambda *_: None)
     transport = CollectingTransport(connection)
     connection.connection_made(cast("asyncio.Transport", transport))
     async with asyncio.TaskGroup() as group:

@@ -75,7 +75,7 @@ async def test_all_connections_have_a_common_bound_and_each_may_begin(tmp_path: 
         assert rig.service.entered.empty()
         rig.service.release.set()
         assert [len(await held) for held in calls] == [len(BIG)] * 4 + [len("small")]
-        assert rig.server._budget.held == 0
+        assert rig.server._budgets.requests.held == 0
 
 
 async def test_a_peer_that_vanishes_holds_nothing_any_more(rig: Rig) -> None:
@@ -88,7 +88,7 @@ async def test_a_peer_that_vanishes_holds_nothing_any_more(rig: Rig) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while rig.server.connections > 1:
                 await asyncio.sleep(0)
-        assert rig.server._budget.held == 0
+        assert rig.server._budgets.requests.held == 0
 
 
 async def test_a_slow_reader_holds_up_its_own_calls_only(rig: Rig) -> None:
@@ -125,12 +125,16 @@ async def test_requests_are_not_taken_from_one_who_takes_no_replies(rig: Rig) ->
 )
 async def test_replies_that_nobody_takes_have_a_bound(tmp_path: Path, limits: Limits) -> None:
     half = MAX_DATA_BYTES // 2
-    async with Rig.running(tmp_path, limits) as rig, rig.peer() as slow, await rig.client() as other:
+    async with (
+        Rig.running(tmp_path, limits) as rig,
+        rig.peer() as slow,
+        await rig.client() as other,
+    ):
         slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for stream_id in range(1, 25, 2):
             slow.request(stream_id, "Size", str(half))
         await call(other, "Echo", "all are being answered by now")
-        assert half <= rig.server._replies.held < MAX_DATA_BYTES + 12 * 200
+        assert half <= rig.server._budgets.replies.held < MAX_DATA_BYTES + 12 * 200
         slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
         replies = {reply.stream_id: reply for reply in [await slow.reply() for _ in range(12)]}
         assert set(replies) == set(range(1, 25, 2))
@@ -140,7 +144,7 @@ async def test_replies_that_nobody_takes_have_a_bound(tmp_path: Path, limits: Li
         dropped = {(reply.code, reply.text) for reply in replies.values() if reply not in whole}
         assert dropped == {(8, "too much that was not taken waits before this reply")}
         assert await slow.is_alive()
-        assert rig.server._replies.held == 0
+        assert rig.server._budgets.replies.held == 0
 
 
 async def test_one_who_takes_nothing_is_disconnected_in_the_end(tmp_path: Path) -> None:
