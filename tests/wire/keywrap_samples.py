@@ -9,6 +9,9 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from keywrap import parse_packet, unwrap
+from secrecy import Secret
+
 KEK = bytes(range(32))
 KID = "kbs:///default/image-kek/test-1"
 OPTIONS = (
@@ -70,3 +73,8 @@ def reply_options(reply: bytes) -> bytes:
     members = json.loads(reply)
     assert set(members) == {"keyunwrapresults"} and set(members["keyunwrapresults"]) == {"optsdata"}
     return bytes(members["keyunwrapresults"]["optsdata"])
+
+
+def unwrapped(packet: dict[str, Any], kek: bytes = KEK) -> bytes:
+    """What the product makes of a packet."""
+    return unwrap(parse_packet(json.dumps(packet).encode()), Secret(kek)).reveal()

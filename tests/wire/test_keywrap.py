@@ -32,11 +32,8 @@ from tests.wire.keywrap_samples import (
     older_request_for,
     reply_options,
     request_for,
+    unwrapped,
 )
-
-
-def _unwrapped(packet: dict[str, Any], kek: bytes = KEK) -> bytes:
-    return unwrap(parse_packet(json.dumps(packet).encode()), Secret(kek)).reveal()
 
 
 @pytest.mark.parametrize(
@@ -51,13 +48,13 @@ def _unwrapped(packet: dict[str, Any], kek: bytes = KEK) -> bytes:
     ids=["v1 gcm", "v1 ctr", "v2", "v2 with settings", "unknown members"],
 )
 def test_a_packet_opens(packet: dict[str, Any]) -> None:
-    assert _unwrapped(packet) == OPTIONS
+    assert unwrapped(packet) == OPTIONS
 
 
 def test_what_is_authenticated_need_not_be_json() -> None:
-    assert _unwrapped(gcm_packet(b"\xff any bytes")) == b"\xff any bytes"
+    assert unwrapped(gcm_packet(b"\xff any bytes")) == b"\xff any bytes"
     with pytest.raises(WrappedKeyError):
-        _unwrapped(ctr_packet(b"\xff any bytes"))
+        unwrapped(ctr_packet(b"\xff any bytes"))
 
 
 @pytest.mark.parametrize(
@@ -88,14 +85,14 @@ def test_what_is_authenticated_need_not_be_json() -> None:
 )
 def test_a_packet_is_refused(packet: dict[str, Any], error: type[KeywrapError], says: str) -> None:
     with pytest.raises(error) as caught:
-        _unwrapped(packet)
+        unwrapped(packet)
     assert says in str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 44])
 def test_a_key_of_another_length_is_none(size: int) -> None:
     with pytest.raises(KekError) as caught:
-        _unwrapped(gcm_packet(), b"k" * size)
+        unwrapped(gcm_packet(), b"k" * size)
     assert f"got {size}" in str(caught.value) and "k" * 16 not in str(caught.value)
 
 
