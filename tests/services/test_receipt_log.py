@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +34,7 @@ from receipts.scribe import Scribe
 from receipts.sink import asked_by
 from tests.rules.receipt_samples import RELEASE
 from tests.rules.test_receipt_scribe import MemoryStore
+from tests.services import small_filesystem
 
 
 class Registers:
@@ -58,16 +58,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run" / "receipts"
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A memory file system that is soon full."""
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "none", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
+small = small_filesystem.small
 
 
 def _chain(folder: Path) -> Chain:

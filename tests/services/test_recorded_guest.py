@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,21 +20,13 @@ from lifecycle import SettingsError
 from mocktee.kbs import KbsOptions, MockKbs
 from receipts import Access, Gap, ReceiptsDamagedError, examine_chain, read_directory
 from tests.rules.test_metrics_text import parse
+from tests.services import small_filesystem
 from tests.services.test_post_quantum_session import PKI, SECRET, URI, config_at
 
 FILLER = b"x" * 65536
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A memory file system that a test fills, and empties again."""
-    place = tmp_path / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "none", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
+small = small_filesystem.small
 
 
 def _fill(place: Path) -> Path:
