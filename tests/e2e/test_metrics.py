@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import stat
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from demo.stage import Finished, Stage, run
+from protos.stubs import AttestationStatusStub
 from tests.rules.test_metrics_text import parse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -73,7 +73,9 @@ async def test_metrics_follow_what_happens(stage: Stage, socket: Path) -> None:
     assert fetched['cguest_handshakes_total{outcome="ok"}'] == 1
     assert fetched["cguest_quotes_taken_total"] == 1
     assert fetched['cguest_sessions{state="attested"}'] == 1
-    assert fetched["cguest_session_expiry_timestamp_seconds"] > time.time()
+    async with await stage.agent() as client:
+        status = await AttestationStatusStub(client).get_status(timeout_s=10)
+    assert fetched["cguest_session_expiry_timestamp_seconds"] == status.session_expires_unix > 0
 
     assert (await stage.cguest("resource", "get", "kbs:///e2e/metrics/absent")).code == 1
     assert (await stage.curl("/cdh/resource/e2e/metrics/absent")).code == 0  # by REST as well

@@ -215,5 +215,6 @@ def test_messages_of_the_kernel(content: bytes, brings: bool) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_judged(content: bytes) -> None:
-    assert brings_way(content) in {True, False}
+def test_any_bytes_are_judged_by_what_is_in_them(content: bytes) -> None:
+    assert brings_way(_message(25) + content) is brings_way(content)
+    assert brings_way(_message(RTM_NEWADDR) + content)
