@@ -107,6 +107,17 @@ async def serve(
         yield listener
 
 
+@pytest.fixture
+def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def listener(tmp_path: Path, echo: Echo) -> AsyncIterator[GrpcListener]:
+    async with serve(tmp_path, echo) as listener:
+        yield listener
+
+
 OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),

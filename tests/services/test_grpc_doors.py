@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
@@ -16,6 +15,7 @@ from h2.events import ConnectionTerminated
 from lifecycle import SocketError, UnixAddress
 from serving.doors import GrpcDoor, LoopbackAddress
 from serving.grpc_tables import GrpcLimits, GrpcListener, open_grpc
+from tests.services import grpc_peers
 from tests.services.grpc_peers import (
     GET,
     LARGEST,
@@ -33,16 +33,8 @@ from tests.services.grpc_peers import (
 from ttrpc import MAX_DATA_BYTES, Code, PeerCredentials, ServiceTableError
 from ttrpc.envelope_pb2 import Status
 
-
-@pytest.fixture
-def echo() -> Echo:
-    return Echo()
-
-
-@pytest.fixture
-async def listener(tmp_path: Path, echo: Echo) -> AsyncIterator[GrpcListener]:
-    async with serve(tmp_path, echo) as listener:
-        yield listener
+echo = grpc_peers.echo
+listener = grpc_peers.listener
 
 
 async def test_a_call_is_answered(listener: GrpcListener) -> None:
