@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -220,6 +221,16 @@ class AgainstTheirServer:
     # What may come instead of a failed handler's own words when the half-close finds no handler.
     no_longer: ClassVar[tuple[tuple[Code, str], ...]] = ()
     empty_status: ClassVar[bool]  # whether a success carries an empty status
+
+    @pytest.fixture
+    async def their_socket(self, peer: PeerProgram, tmp_path: Path) -> AsyncIterator[Path]:
+        async with peer.serving(tmp_path / "p"):
+            yield tmp_path / "p"
+
+    @pytest.fixture
+    async def their_client(self, their_socket: Path) -> AsyncIterator[Client]:
+        async with await Client.connect(str(their_socket), timeout_s=PATIENCE_S) as client:
+            yield client
 
     async def test_errors_arrive_with_code_and_text(self, their_client: Client) -> None:
         for code in Code:

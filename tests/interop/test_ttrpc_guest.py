@@ -17,7 +17,7 @@ from protos import attestation_agent_pb2 as aa
 from protos import getresource_pb2, keyprovider_pb2, services
 from tests.interop.peer_pb2 import Outcome
 from tests.interop.peers import PeerProgram, call
-from tests.interop.toolchains import build_go_peer, build_rust_peer
+from tests.interop.toolchains import build_peer
 from tests.wire.keywrap_samples import (
     KEK,
     OPTIONS,
@@ -39,7 +39,7 @@ Packet = keyprovider_pb2.KeyProviderKeyWrapProtocolInput
 
 @pytest.fixture(scope="module", params=["go", "rust"])
 def peer(request: pytest.FixtureRequest) -> PeerProgram:
-    return PeerProgram(build_go_peer() if request.param == "go" else build_rust_peer())
+    return PeerProgram(build_peer(request.param))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -179,7 +179,7 @@ async def test_the_hub_mounts(peer: PeerProgram, stage: Stage) -> None:
         mount_point=str(point),
     )  # fmt: skip
     reply = await ask(peer, stage.hub_socket, services.SECURE_MOUNT, "SecureMount", request)
-    assert api.SecureMountResponse.FromString(answer(reply)) is not None
+    assert api.SecureMountResponse.FromString(answer(reply)).mount_path == str(point)
     assert point.is_mount()
     assert (await stage.cguest("mount", "remove", str(point))).code == 0
 

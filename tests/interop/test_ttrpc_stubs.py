@@ -19,7 +19,7 @@ from protos.stubs import (
     SecureMountStub,
 )
 from tests.interop.peers import PATIENCE_S, PeerProgram
-from tests.interop.toolchains import build_go_peer, build_rust_peer
+from tests.interop.toolchains import build_peer
 from ttrpc import Client, Code, StatusError
 
 pytestmark = pytest.mark.timeout(600)
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(params=["go", "rust"])
 async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Client]:
-    peer = PeerProgram(build_go_peer() if request.param == "go" else build_rust_peer())
+    peer = PeerProgram(build_peer(request.param))
     async with (
         peer.serving(tmp_path / "p"),
         await Client.connect(str(tmp_path / "p"), timeout_s=PATIENCE_S) as connected,

@@ -133,3 +133,8 @@ def build_rust_peer() -> Path:
     lock_crates(cargo)
     run_tool([cargo, "build", "--locked", "--quiet"], RUST_SOURCE, settings)
     return target / "debug" / "ttrpc-peer"
+
+
+def build_peer(language: str) -> Path:
+    """Compile the program of ``go`` or ``rust``."""
+    return {"go": build_go_peer, "rust": build_rust_peer}[language]()
