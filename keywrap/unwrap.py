@@ -5,16 +5,13 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from keywrap.content import open_content
 from keywrap.errors import KekError, WrappedKeyError
 from keywrap.packet import AnnotationPacket, WrapType, parse_packet
 from secrecy import Secret
 
 KEK_BYTES: Final = 32
-TAG_BYTES: Final = 16
 
 
 class KekSource(Protocol):
@@ -49,18 +46,10 @@ def unwrap(packet: AnnotationPacket, kek: Secret) -> Secret:
     wrapping = packet.kbs_wrapping()
     if len(kek) != KEK_BYTES:
         raise KekError(packet.kid, len(kek), KEK_BYTES)
-    if wrapping.wrap_type is WrapType.A256CTR:
-        cipher = Cipher(algorithms.AES256(kek.reveal()), modes.CTR(wrapping.iv)).decryptor()
-        options = Secret(cipher.update(wrapping.wrapped) + cipher.finalize())
-        if not _is_object(options):
-            raise WrappedKeyError(packet.kid)
-        return options
-    if len(wrapping.wrapped) < TAG_BYTES:
+    options = open_content(wrapping.wrap_type, kek, wrapping.iv, wrapping.wrapped)
+    if options is None or (wrapping.wrap_type is WrapType.A256CTR and not _is_object(options)):
         raise WrappedKeyError(packet.kid)
-    try:
-        return Secret(AESGCM(kek.reveal()).decrypt(wrapping.iv, wrapping.wrapped, None))
-    except InvalidTag:
-        raise WrappedKeyError(packet.kid) from None
+    return options
 
 
 def _is_object(options: Secret) -> bool:

@@ -7,11 +7,12 @@ required, as the reference unsealer has it although documents call one of them o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from cdh.errors import SealedFormatError
+from keywrap import WrapType
 
 VERSION: Final = "0.1.0"
 
@@ -36,7 +37,7 @@ class EnvelopePayload(msgspec.Struct, tag_field="type", tag="envelope"):
     key_id: str
     encrypted_key: str
     encrypted_data: str
-    wrap_type: Literal["A256GCM", "A256CTR"]
+    wrap_type: WrapType
     iv: str
     provider: str
     provider_settings: dict[str, msgspec.Raw]

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdh.errors import SealedFormatError, SealedKeyError
-from cdh.sealed.envelope import DATA_KEY_BYTES, IV_BYTES
+from cdh.sealed.envelope import DATA_KEY_BYTES
 from cdh.sealed.keys import parse_kid, parse_public_jwk
 from cdh.sealed.payload import VERSION
 from cdh.sealed.signature import ALGORITHM
 from cdh.sealed.textual import PREFIX, decode_section, encode_section
 from kbs import ResourceUri
+from keywrap import WrapType
 from secrecy import Secret
 
 _COORDINATE: Final = 32  # bytes, P-256
@@ -123,7 +124,7 @@ async def envelope_payload(
     The data key never leaves this process in clear, and is wiped. Raises ``kms.KmsError``.
     """
     data_key = Secret(os.urandom(DATA_KEY_BYTES))
-    iv = os.urandom(IV_BYTES["A256GCM"])
+    iv = os.urandom(WrapType.A256GCM.iv_bytes)
     try:
         wrapped, kms_iv = await encrypter.encrypt(key_id, data_key)
         encrypted = AESGCM(data_key.reveal()).encrypt(iv, content.reveal(), None)
@@ -135,7 +136,7 @@ async def envelope_payload(
         "key_id": key_id,
         "encrypted_key": _base64(wrapped),
         "encrypted_data": _base64(encrypted),
-        "wrap_type": "A256GCM",
+        "wrap_type": WrapType.A256GCM,
         "iv": _base64(iv),
         "provider": provider,
         "provider_settings": settings,
