@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from h2.events import StreamReset
 
 from serving.grpc_tables import GrpcLimits, GrpcListener
+from tests.services import grpc_peers
 from tests.services.grpc_peers import (
     LARGEST,
     Echo,
@@ -24,16 +24,8 @@ from tests.services.grpc_peers import (
 )
 from ttrpc import MAX_DATA_BYTES
 
-
-@pytest.fixture
-def echo() -> Echo:
-    return Echo()
-
-
-@pytest.fixture
-async def listener(tmp_path: Path, echo: Echo) -> AsyncIterator[GrpcListener]:
-    async with serve(tmp_path, echo) as listener:
-        yield listener
+echo = grpc_peers.echo
+listener = grpc_peers.listener
 
 
 @pytest.mark.parametrize(
