@@ -7,7 +7,6 @@ good for minutes, with the claims that every release from v0.8 to v0.21 looks fo
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
 from collections.abc import Callable
 from typing import Final, Self
@@ -17,8 +16,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from kbs.client import API_PREFIX
 from kbs.errors import KbsError
 from kbs.http_link import HttpLink
+from kbs.peer_json import encode_base64url
 from kbs.problem import read_refusal
 from kbs.resource_uri import RESOURCE_PLUGIN, ResourceUri
 from kbs.tls import KbsTls
@@ -29,7 +30,6 @@ SKEW_SECONDS: Final = 30  # that the operator's clock may be ahead
 ROLE: Final = "admin"
 REQUEST_SECONDS: Final = 30.0
 MAX_ERROR_BYTES: Final = 16 * 1024
-API_PREFIX: Final = "/kbs/v0"
 
 
 class AdminKeyError(KbsError):
@@ -60,7 +60,7 @@ def sign_admin_token(
     }  # fmt: skip
     parts = (_section({"typ": "JWT", "alg": "EdDSA"}), _section(claims))
     signed = ".".join(parts)
-    return Secret(f"{signed}.{_base64url(key.sign(signed.encode()))}")
+    return Secret(f"{signed}.{encode_base64url(key.sign(signed.encode()))}")
 
 
 def read_admin_token(content: Secret, source: str) -> Secret:
@@ -120,8 +120,4 @@ class KbsAdmin:
 
 
 def _section(members: dict[str, object]) -> str:
-    return _base64url(msgspec.json.encode(members))
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return encode_base64url(msgspec.json.encode(members))

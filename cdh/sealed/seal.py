@@ -21,8 +21,9 @@ from cdh.sealed.envelope import DATA_KEY_BYTES
 from cdh.sealed.keys import parse_kid, parse_public_jwk
 from cdh.sealed.payload import VERSION
 from cdh.sealed.signature import ALGORITHM
-from cdh.sealed.textual import PREFIX, decode_section, encode_section
+from cdh.sealed.textual import PREFIX, decode_section
 from kbs import ResourceUri
+from kbs.peer_json import encode_base64url
 from keywrap import WrapType
 from secrecy import Secret
 
@@ -56,10 +57,10 @@ def generate_signing_key(kid: str) -> SigningKey:
         "alg": ALGORITHM,
         "use": "sig",
         "kid": kid,
-        "x": encode_section(point.x.to_bytes(_COORDINATE, "big")),
-        "y": encode_section(point.y.to_bytes(_COORDINATE, "big")),
+        "x": encode_base64url(point.x.to_bytes(_COORDINATE, "big")),
+        "y": encode_base64url(point.y.to_bytes(_COORDINATE, "big")),
     }
-    scalar = encode_section(private.private_value.to_bytes(_COORDINATE, "big"))
+    scalar = encode_base64url(private.private_value.to_bytes(_COORDINATE, "big"))
     return SigningKey(
         kid=kid,
         private_jwk=Secret(msgspec.json.encode({**public, "d": scalar})),
@@ -77,10 +78,10 @@ class Signer:
     def sign(self, payload: dict[str, Any]) -> str:
         """Return ``sealed.`` text of ``payload``. Raises :class:`SealedKeyError`."""
         parse_kid(self.kid)
-        header = encode_section(msgspec.json.encode({"alg": ALGORITHM, "kid": self.kid}))
-        body = encode_section(msgspec.json.encode(payload))
+        header = encode_base64url(msgspec.json.encode({"alg": ALGORITHM, "kid": self.kid}))
+        body = encode_base64url(msgspec.json.encode(payload))
         signature = _sign(self.kid, self.private_jwk, f"{header}.{body}".encode("ascii"))
-        return f"{PREFIX}{header}.{body}.{encode_section(signature)}"
+        return f"{PREFIX}{header}.{body}.{encode_base64url(signature)}"
 
 
 def vault_payload(name: str, annotations: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -5,19 +5,17 @@ Splits and decodes only; says nothing about whether the content is to be trusted
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from dataclasses import dataclass
 from typing import Final
 
 from cdh.errors import SealedFormatError
+from kbs.peer_json import PeerTextError, decode_base64url
+from keywrap.encoding import from_base64
 
 PREFIX: Final = "sealed."
 MAX_BYTES: Final = 64 * 1024  # of the whole text; the largest useful ones are a few KiB
 PAYLOAD: Final = "payload"  # the part that older tools encoded in another way
 _OLDER_ONLY: Final = frozenset("+/=")
-_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +74,14 @@ def decode_section(part: str, text: str) -> bytes:
     """
     if part == PAYLOAD and not _OLDER_ONLY.isdisjoint(text):
         return _decode_older(part, text)
-    if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
-        raise SealedFormatError(part, "not unpadded base64url")
     try:
-        decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error:
-        raise SealedFormatError(part, "not unpadded base64url") from None
-    if encode_section(decoded) != text:
-        raise SealedFormatError(part, "base64url with stray bits after the last byte")
-    return decoded
+        return decode_base64url(text)
+    except PeerTextError as error:
+        raise SealedFormatError(part, str(error)) from None
 
 
 def _decode_older(part: str, text: str) -> bytes:
-    try:
-        decoded = base64.b64decode(text, validate=True)
-    except ValueError:  # not ASCII, or what is no base64
-        decoded = b""
-    if base64.b64encode(decoded).decode("ascii") != text:
+    decoded = from_base64(text)
+    if decoded is None:
         raise SealedFormatError(part, "neither unpadded base64url nor padded standard base64")
     return decoded
-
-
-def encode_section(data: bytes) -> str:
-    """Encode as unpadded base64url."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

@@ -26,12 +26,12 @@ from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.textual import (
     MAX_BYTES,
     decode_section,
-    encode_section,
     is_sealed,
     parse_sealed_text,
 )
 from cdh.sealed.unseal import Unsealer
 from kbs import ResourceUri, ResourceUriError
+from kbs.peer_json import encode_base64url
 from secrecy import Secret
 
 VALUE = b"the value behind the vault"
@@ -143,7 +143,7 @@ def test_sealing_refuses_what_no_guest_would_open() -> None:
 
 
 def header_of(members: dict[str, Any]) -> str:
-    return encode_section(json.dumps(members).encode())
+    return encode_base64url(json.dumps(members).encode())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ async def test_header_is_judged_before_any_key_is_fetched(
     header: dict[str, Any], error: type[SealedSecretError], tmp_path: Path
 ) -> None:
     resources = Resources()
-    sealed = f"sealed.{header_of(header)}.e30.{encode_section(bytes(64))}"
+    sealed = f"sealed.{header_of(header)}.e30.{encode_base64url(bytes(64))}"
     with pytest.raises(error):
         await unsealer(resources, tmp_path).unseal(sealed.encode())
     assert not resources.asked
@@ -176,7 +176,7 @@ async def test_payload_is_not_looked_at_before_the_signature_holds(tmp_path: Pat
     key = generate_signing_key("k")
     (tmp_path / "k").write_bytes(key.public_jwk)
     header = header_of({"alg": "ES256", "kid": "k"})
-    sealed = f"{header}.{encode_section(b'not json')}.{encode_section(bytes(64))}"
+    sealed = f"{header}.{encode_base64url(b'not json')}.{encode_base64url(bytes(64))}"
     with pytest.raises(SealedSignatureError):
         await unsealer(Resources(), tmp_path).unseal(sealed.encode())
 
@@ -212,8 +212,8 @@ def altered(key: SigningKey, **members: object) -> bytes:
         {"x": None},
         {"x": "AA"},
         {"x": "!" * 43},
-        {"y": encode_section(bytes(32))},
-        {"x": encode_section(bytes(33))},
+        {"y": encode_base64url(bytes(32))},
+        {"x": encode_base64url(bytes(33))},
     ],
     ids=str,
 )
@@ -243,7 +243,7 @@ def test_texts_that_are_no_sealed_secret(text: bytes, part: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_sections_round_trip_and_have_one_text_only(data: bytes) -> None:
-    text = encode_section(data)
+    text = encode_base64url(data)
     assert decode_section("payload", text) == data
     assert decode_section("header", text) == data
     for changed in (text + "=", text + "A" * (3 - len(text) % 4), " " + text, text + "\n"):
