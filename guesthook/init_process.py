@@ -48,6 +48,17 @@ def _mounts_bundle(mountinfo: str, bundle: str) -> bool:
     return any(point == bundle or point.startswith(bundle + "/") for point in points)
 
 
+def in_group_of(cgroup: str, container: str) -> bool:
+    """Whether a group in the text of /proc/PID/cgroup (cgroups(7)) is named after ``container``.
+
+    The whole name is, or its end behind what a runtime puts in front; a systemd scope as well.
+    """
+    parts = (part for line in cgroup.splitlines() for part in line.partition("/")[2].split("/"))
+    names = (part.removesuffix(".scope") for part in parts)
+    return any(name == container or name.endswith((f"-{container}", f":{container}"))
+               for name in names)  # fmt: skip
+
+
 class InitProcess:
     """A process that is the init of the container of one state. Made by :meth:`identify`."""
 
@@ -87,8 +98,8 @@ class InitProcess:
             own, its = (os.stat(f"/proc/{one}/ns/mnt").st_ino for one in ("self", pid))
             if its == own:
                 raise StateError(f"pid {pid}: is in the guest's own mount namespace")
-            belongs = _mounts_bundle(_proc(f"{pid}/mountinfo"), state.bundle) or (
-                state.id in _proc(f"{pid}/cgroup")
+            belongs = _mounts_bundle(_proc(f"{pid}/mountinfo"), state.bundle) or in_group_of(
+                _proc(f"{pid}/cgroup"), state.id
             )
         except (OSError, ValueError, IndexError) as error:
             raise StateError(f"pid {pid}: cannot be examined") from error

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guesthook.errors import BundleError, HookError, HookSettingsError, StateError, one_line
+from guesthook.init_process import in_group_of
 from guesthook.settings import HookSettings, load_settings, parse_settings
 from guesthook.spec import MAX_CONFIG, parse_spec
 from guesthook.state import is_plain_path, parse_state
@@ -157,3 +158,24 @@ def test_errors_quote_one_bounded_line() -> None:
     assert one_line("a\nb" + "x" * 1000) == "a?b" + "x" * 397 + "…"
     with pytest.raises(HookSettingsError, match="unknown key"):
         parse_settings({"x": 1}, "hooks.toml")
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "container", "named"),
+    [
+        ("0::/kubepods/besteffort/pod1/c1\n", "c1", True),
+        ("12:cpu:/x\n1:name=systemd:/c1/init\n0::/\n", "c1", True),
+        ("0::/kubepods.slice/cri-containerd-c1.scope\n", "c1", True),
+        ("0::/kubepods-pod1.slice:cri-containerd:c1\n", "c1", True),
+        ("0::/../c1\n", "c1", True),
+        ("0::/system.slice/cguestd.service\n", "c", False),
+        ("0::/kubepods/c12\n", "c1", False),
+        ("0::/kubepods/c1/\n", "kubepods/c1", False),
+        ("1:c1:/\n", "c1", False),
+        ("", "c1", False),
+    ],
+)
+def test_a_control_group_is_named_after_a_container_as_a_whole(
+    cgroup: str, container: str, named: bool
+) -> None:
+    assert in_group_of(cgroup, container) is named
