@@ -36,6 +36,7 @@ def run_bounded(subject: str, seconds: float, work: Callable[[], None]) -> None:
         finally:
             os._exit(1)
     os.close(writing)
+    outcome = None
     try:
         outcome = _read_outcome(reading, seconds)
         if outcome is None:

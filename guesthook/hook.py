@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -74,7 +75,7 @@ class Invocation:
             outcome = "secret refused, could not be stopped"
         try:
             run_bounded("report", REPORT_SECONDS, lambda: _report(state, settings, error))
-        except HookError:
+        except (HookError, OSError):  # OSError: not even a child could be started
             self._tell_kernel_log(f"container {state.id}: {outcome}")
         _say(f"container {state.id}: {outcome}")
 
@@ -87,21 +88,19 @@ class Invocation:
             return 0
         try:
             run_bounded("oss", WORK_SECONDS, lambda: _remove_mounts(state, settings))
-        except HookError:
+        except (HookError, OSError):
             _say(f"container {state.id}: mounts remain")
             return 1
         return 0
 
     def _tell_kernel_log(self, text: str) -> None:
         """The last resort, and host-visible: nothing but the id, which the host chose."""
-        try:
+        with suppress(OSError):
             log = os.open(self._kernel_log, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.write(log, f"<4>cguest-hook: {text}\n".encode())
-        finally:
-            os.close(log)
+            try:
+                os.write(log, f"<4>cguest-hook: {text}\n".encode())
+            finally:
+                os.close(log)
 
 
 def read_state(stream: int) -> bytes:

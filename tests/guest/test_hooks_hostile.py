@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import pytest
 from demo.stage import Stage, run
 from guesthook.bounded_work import run_bounded
 from guesthook.errors import DeliveryError, RefusedError
-from guesthook.hook import WORK_SECONDS
+from guesthook.hook import WORK_SECONDS, Invocation
 from tests.guest.hook_ground import MARKER, SECRET, Ground, assert_stopped, contents, reason_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.real]
@@ -182,6 +183,23 @@ async def test_processes_of_the_guest_are_never_killed(stage: Stage, ground: Gro
         bystander.kill()
         stranger.kill()
         await asyncio.gather(bystander.wait(), stranger.wait())
+
+
+@pytest.mark.parametrize("kind", ["prestart", "poststop"])
+async def test_without_room_for_a_child_there_is_still_one_line_only(
+    ground: Ground, kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_process(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no process")
+
+    monkeypatch.setattr("guesthook.hook.run_bounded", no_process)
+    bundle = ground.bundle(MARKER, env=("P=sealed.x",))
+    ground.configure(oss_root=str(ground.folder / "full"))
+    (ground.folder / "full" / bundle.name).mkdir(parents=True)
+    hook = Invocation(str(ground.folder / "hooks.toml"), "/dev/full")
+    assert hook.run(kind, state_of(bundle, 0)) == 1
+    end = "secret refused, could not be stopped" if kind == "prestart" else "mounts remain"
+    assert capfd.readouterr().err == f"cguest-hook: container {bundle.name}: {end}\n"
 
 
 async def test_a_broken_configuration_stops_containers(ground: Ground) -> None:
