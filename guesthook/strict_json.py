@@ -47,9 +47,9 @@ def parse_object(data: bytes) -> dict[str, Json]:
     return value
 
 
-def text_of(table: dict[str, Json], key: str, default: str | None = None) -> str:
+def text_of(table: dict[str, Json], key: str) -> str:
     """Return a string member. Raises :class:`StrictJsonError` if it is absent or none."""
-    value = table.get(key, default)
+    value = table.get(key)
     if not isinstance(value, str):
         raise StrictJsonError(f"{key}: expected a string")
     return value
