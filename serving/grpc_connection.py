@@ -54,7 +54,7 @@ WINDOW_BYTES: Final = 4 * 1024 * 1024  # unread at most, of a stream and of a co
 class GrpcLimits:
     """What one server grants its peers together and each connection of them."""
 
-    # As over ttRPC. When all are taken, the one that has been without a call for longest goes.
+    # When all are taken, the one that has been without a call for longest goes.
     connections: int = 128
     # h2 announces 100 and closes a connection that opens more; cancelled calls count until they
     # have cleaned up, so that opening and resetting streams costs the peer its connection.
@@ -63,6 +63,7 @@ class GrpcLimits:
     request_bytes: int = 64 * 1024 * 1024
     receive_s: float = 30.0  # for the whole of one request
     stalled_write_s: float = 60.0  # without taking anything of what was written
+    flush_s: float = 2.0  # for what was written to leave a connection that is closed in order
 
 
 class Budget:
@@ -325,8 +326,7 @@ class GrpcConnection(H2Protocol):
         super().pause_writing()
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
-        loop = asyncio.get_running_loop()
-        self._stalled = loop.call_later(self._limits.stalled_write_s, self.abort)
+        self._watch(self._limits.stalled_write_s, self.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -335,6 +335,11 @@ class GrpcConnection(H2Protocol):
             self._stalled = None
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def _watch(self, seconds: float, give_up: Callable[[], None]) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self._stalled = asyncio.get_running_loop().call_later(seconds, give_up)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._stalled is not None:
@@ -353,11 +358,13 @@ class GrpcConnection(H2Protocol):
             self._transport.write(GoAwayFrame(0, last_stream_id=LAST_STREAM).serialize())
 
     def close(self) -> None:
-        """Cancel what is in flight and close; what was written may still arrive."""
+        """Cancel what is in flight and close; what was written may still arrive, for a while."""
         if self._transport is None:
             self._forget(self)  # it never came to be
         elif not self.calls.closed:
             self.processor.close("closed by the server")
+            # Not lost before its peer has taken everything, which may be never.
+            self._watch(self._limits.flush_s, self._transport.abort)
 
     def abort(self) -> None:
         """End at once."""
