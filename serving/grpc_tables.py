@@ -112,16 +112,26 @@ class GrpcServer:
             except OSError as error:
                 await _recover(error)
                 continue
-            connection = None
             try:
-                await self._make_room()
-                connection = self._connection(accepted, group, opened)
-                await loop.connect_accepted_socket(partial(_itself, connection), accepted)
-            except BaseException:  # cleaned up and passed on, cancellation included
-                accepted.close()
-                if connection is not None:
-                    connection.abort()
-                raise
+                await self._take(accepted, group, opened)
+            except Exception as error:  # noqa: BLE001 - one newcomer's failure is not the others'
+                log.error("connection not taken", error=type(error).__name__)  # noqa: TRY400
+                await asyncio.sleep(OVERLOAD_PAUSE_S)
+
+    async def _take(
+        self, accepted: socket.socket, group: asyncio.TaskGroup, opened: set[GrpcConnection]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        connection = None
+        try:
+            await self._make_room()
+            connection = self._connection(accepted, group, opened)
+            await loop.connect_accepted_socket(partial(_itself, connection), accepted)
+        except BaseException:  # cleaned up and passed on, cancellation included
+            accepted.close()
+            if connection is not None:
+                connection.abort()
+            raise
 
     async def _make_room(self) -> None:
         """Wait until there is one connection less than the limit.
