@@ -74,7 +74,7 @@ def log_history(event_log: bytes | None, agent_log: str | None = None) -> LogHis
     problem = ""
     entries: list[Entry] = []
     whole = _has_first_record(event_log)
-    for number, event in enumerate(_events(event_log), 1):
+    for number, event in enumerate(events_of(event_log), 1):
         rtmr = None if event.register == 0 else rtmr_of(event.register)
         try:
             state.apply(event)
@@ -101,7 +101,11 @@ def _has_first_record(data: bytes | None) -> bool:
     return int.from_bytes(data[4:8], "little") == EV_NO_ACTION and not any(data[8:28])
 
 
-def _events(data: bytes | None) -> Sequence[Event]:
+def events_of(data: bytes | None) -> Sequence[Event]:
+    """Return the events of a log with its first record, or of bare records.
+
+    Raises :class:`EventLogError` if it does not parse.
+    """
     if not data:
         return ()
     return parse_event_log(data).events if _has_first_record(data) else parse_events(data)

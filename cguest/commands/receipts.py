@@ -44,9 +44,8 @@ from receipts import (
 )
 from receipts.export import MAX_EXPORT_BYTES
 from tdx.aael import GuestEvent, guest_event, parse_text_log
-from tdx.eventlog import EV_NO_ACTION, parse_event_log, parse_events
 from tdx.evidence_forms import MAX_FILE_BYTES, EvidenceFile, recognise
-from tdx.log_history import log_history
+from tdx.log_history import events_of, log_history
 from tdx.quote import parse_quote
 
 RESULTS: Final = {0: "measured", 1: "not supported", 2: "not enabled"}
@@ -122,11 +121,7 @@ def _head(text: str) -> Head:
 
 
 def _events(file: EvidenceFile) -> Iterator[GuestEvent | None]:
-    log = file.event_log
-    if log:
-        whole = int.from_bytes(log[4:8], "little") == EV_NO_ACTION and not any(log[8:28])
-        events = parse_event_log(log).events if whole else parse_events(log)
-        yield from map(guest_event, events)
+    yield from map(guest_event, events_of(file.event_log))
     if file.agent_log is not None:
         yield from (line.event for line in parse_text_log(file.agent_log).lines)
 
