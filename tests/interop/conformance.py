@@ -218,8 +218,6 @@ class AgainstTheirServer:
 
     unknown_service: ClassVar[tuple[Code, str]]
     unknown_method: ClassVar[str]
-    # What may come instead of a failed handler's own words when the half-close finds no handler.
-    no_longer: ClassVar[tuple[tuple[Code, str], ...]] = ()
     empty_status: ClassVar[bool]  # whether a success carries an empty status
 
     @pytest.fixture
@@ -336,12 +334,16 @@ class AgainstTheirServer:
             async with their_client.client_stream(PEER, "Collect", Note) as collecting:
                 await collecting.send(Note(text="a"))
                 await collecting.send(BAD)
+                # A half-close that comes after the failure ends a server in Go (ttrpc 1.2.7 panics
+                # over a frame for a stream that has ended), so none is sent.
+                async with asyncio.timeout(PATIENCE_S):
+                    while collecting._stream.may_send():
+                        await asyncio.sleep(0.001)
                 await collecting.reply()
 
         with pytest.raises(StatusError) as refused:
             await collect()
-        answer = (refused.value.code, refused.value.message)
-        assert answer in ((Code.DATA_LOSS, "no further"), *self.no_longer)
+        assert (refused.value.code, refused.value.message) == (Code.DATA_LOSS, "no further")
         assert (await self.echo(their_client, Note(text="after"))).text == "after"
 
     async def test_an_expanding_stream_that_fails(self, their_client: Client) -> None:

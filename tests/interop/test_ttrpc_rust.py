@@ -27,4 +27,3 @@ class TestRustServer(AgainstTheirServer):
     unknown_service = (Code.INVALID_ARGUMENT, "no.Such service does not exist")
     unknown_method = "NoSuch method"
     empty_status = True
-    no_longer = ((Code.INVALID_ARGUMENT, "Stream is no longer active"),)
