@@ -20,7 +20,7 @@ from lifecycle.addresses import (
     is_open_http,
     parse_kbc_params,
 )
-from lifecycle.file_source import INITDATA_DIRECTORY, INITDATA_NAME, load_file
+from lifecycle.file_source import INITDATA_DIRECTORY, INITDATA_NAME, is_initdata, load_file
 from lifecycle.kernel_command_line import KernelCommandLine
 from lifecycle.program_log import rust_log
 from lifecycle.sources import Given, Layers, Settings, Source, SourceKind, Weakening
@@ -167,5 +167,6 @@ def initdata_beside(path: Path | None, directory: Path = INITDATA_DIRECTORY) -> 
 
     It has to be compared with the TEE even where no flag says so: otherwise nobody compares it.
     """
-    document = directory / INITDATA_NAME
-    return document if path is not None and path.parent == directory else None
+    if path is None or not is_initdata(path, directory):
+        return None
+    return directory / INITDATA_NAME

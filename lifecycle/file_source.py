@@ -49,9 +49,16 @@ def _doubt(path: Path, text: bytes, initdata: Path) -> str:
         return f"its file system cannot be determined: {os.strerror(error.errno or 0)}"
     if kind in FOREIGN:
         return f"a file on {kind} can be changed from outside the guest"
-    if path.parent == initdata and not _is_part_of(path, text, initdata / INITDATA_NAME):
-        return f"it is not what {initdata / INITDATA_NAME} has as {path.name}"
+    document = initdata / INITDATA_NAME
+    name = os.path.basename(os.path.realpath(path))
+    if is_initdata(path, initdata) and not _is_part_of(name, text, document):
+        return f"it is not what {document} has as {name}"
     return ""
+
+
+def is_initdata(path: Path, initdata: Path = INITDATA_DIRECTORY) -> bool:
+    """Whether ``path`` leads to a part of initdata, by whatever links: an image may have some."""
+    return os.path.dirname(os.path.realpath(path)) == os.path.realpath(initdata)
 
 
 def _file_system(device: int) -> str:
@@ -65,12 +72,12 @@ def _file_system(device: int) -> str:
     return ""
 
 
-def _is_part_of(path: Path, text: bytes, document: Path) -> bool:
+def _is_part_of(name: str, text: bytes, document: Path) -> bool:
     try:
         with document.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         parts = tomllib.loads(content[:MAX_BYTES].decode()).get("data")
     except (OSError, ValueError, RecursionError):
         return False
-    part = parts.get(path.name) if isinstance(parts, dict) else None
+    part = parts.get(name) if isinstance(parts, dict) else None
     return isinstance(part, str) and hmac.compare_digest(part.encode(), text)

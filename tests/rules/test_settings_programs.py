@@ -357,3 +357,13 @@ def test_initdata_is_checked_also_where_no_flag_says_so() -> None:
     assert initdata_beside(Path(directory, "aa.toml")) == Path(directory, "initdata.toml")
     assert initdata_beside(Path("/etc/aa.toml")) is None
     assert initdata_beside(None) is None
+
+
+def test_initdata_is_found_behind_links_of_the_image(tmp_path: Path) -> None:
+    directory = tmp_path / "initdata"
+    directory.mkdir()
+    (directory / "aa.toml").touch()
+    (tmp_path / "aa.toml").symlink_to(directory / "aa.toml")
+    (tmp_path / "link").symlink_to(directory)
+    for way in ("aa.toml", "link/aa.toml", "x/../initdata/aa.toml"):
+        assert initdata_beside(tmp_path / way, directory) == directory / "initdata.toml"

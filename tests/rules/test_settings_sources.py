@@ -263,3 +263,9 @@ def test_a_part_of_initdata_counts_with_its_document_only(
         assert tomllib.loads(text)
         (tmp_path / "initdata.toml").write_text(text)
     assert (load_file(path, initdata=tmp_path)[1].why_unmeasured == "") is measured
+    linked = tmp_path.with_name(f"{tmp_path.name}-link.toml")
+    linked.symlink_to(path)
+    folder = tmp_path.with_name(f"{tmp_path.name}-folder")
+    folder.symlink_to(tmp_path)
+    for way in (linked, folder / "cdh.toml", tmp_path / ".." / tmp_path.name / "cdh.toml"):
+        assert (load_file(way, initdata=tmp_path)[1].why_unmeasured == "") is measured, way
