@@ -23,6 +23,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
+from lifecycle.run import place_of
 from secrecy.journal import get_logger
 from serving.grpc_call import (
     MAX_ECHO,
@@ -213,7 +214,7 @@ class Calls(AbstractHandler):
             pass  # the client closed the stream, or the connection, while we were answering
         except Exception as error:  # noqa: BLE001 - a fault in one call must not end the others
             log.error(  # noqa: TRY400
-                "answering failed", error=type(error).__name__, place=_place(error.__traceback__)
+                "answering failed", error=type(error).__name__, place=place_of(error)
             )
             self.abort()
 
@@ -256,7 +257,7 @@ class Calls(AbstractHandler):
                     "handler failed",
                     method=call.path[:MAX_ECHO],
                     error=type(error).__name__,
-                    place=_place(error.__traceback__),
+                    place=place_of(error),
                 )
                 text = f"{call.path[:MAX_ECHO]} failed unexpectedly"
                 raise StatusError(Code.UNKNOWN, text) from error
@@ -371,12 +372,3 @@ class GrpcConnection(H2Protocol):
         self.close()
         if self._transport is not None:
             self._transport.abort()
-
-
-def _place(trace: TracebackType | None) -> str:
-    """Return function and line of the innermost frame."""
-    place = "unknown"
-    while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

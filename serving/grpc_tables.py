@@ -11,7 +11,6 @@ import asyncio
 import errno
 import os
 import socket
-import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -24,17 +23,13 @@ from secrecy.journal import get_logger
 from serving.doors import GrpcDoor, LoopbackAddress
 from serving.grpc_call import MethodIndex
 from serving.grpc_connection import Budget, Calls, GrpcConnection, GrpcLimits
-from ttrpc import PeerCredentials, ServiceTable
+from ttrpc import ServiceTable
+from ttrpc.accepting import OVERLOAD_PAUSE_S, OVERLOADED, PEER_LEFT, credentials_of
 
 log = get_logger("grpc")
 
 __all__ = ["GrpcLimits", "GrpcListener", "GrpcServer", "open_grpc"]
 
-_UCRED: Final = struct.Struct("iII")  # struct ucred, unix(7): pid, uid, gid
-# accept(2): out of descriptors or memory, which passes; and a peer that left before it was taken.
-_OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PEER_LEFT: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
-OVERLOAD_PAUSE_S: Final = 0.1
 FAULT_PAUSE_S: Final = 1.0
 
 
@@ -158,7 +153,7 @@ class GrpcServer:
 
         if accepted.family != socket.AF_UNIX:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        calls = Calls(self._methods, self._limits, self._bytes, _credentials(accepted), group)
+        calls = Calls(self._methods, self._limits, self._bytes, credentials_of(accepted), group)
         connection = GrpcConnection(calls, self._limits, forget)
         opened.add(connection)
         self._connections.add(connection)
@@ -176,10 +171,10 @@ async def _all_quiet(connections: set[GrpcConnection]) -> None:
 
 async def _recover(error: OSError) -> None:
     """Wait until accepting may work again: nothing but the end closes a door."""
-    if error.errno in _PEER_LEFT:
+    if error.errno in PEER_LEFT:
         return
     log.warning("accepting failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
-    await asyncio.sleep(OVERLOAD_PAUSE_S if error.errno in _OVERLOADED else FAULT_PAUSE_S)
+    await asyncio.sleep(OVERLOAD_PAUSE_S if error.errno in OVERLOADED else FAULT_PAUSE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,11 +243,3 @@ def _listen_tcp(address: LoopbackAddress) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise SocketError(str(address), reason) from error
     return sock
-
-
-def _credentials(sock: socket.socket) -> PeerCredentials | None:
-    if sock.family != socket.AF_UNIX:
-        return None
-    return PeerCredentials(
-        *_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    )

@@ -6,6 +6,8 @@ all hold can exceed their common bound by one request for each.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -52,6 +54,15 @@ class Budget:
         if not self._is_closed:
             self.held -= size
             self._common.held -= size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count ``size`` bytes in until the end of the block."""
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.free(size)
 
     def close(self) -> None:
         """Count out whatever is left, for good."""

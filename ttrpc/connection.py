@@ -322,7 +322,8 @@ class Connection(asyncio.Protocol):
                 if self._replies.is_spent:
                     log.info("reply dropped, those before it are not taken", stream=stream_id)
                     reply = encode_failure(Code.RESOURCE_EXHAUSTED, REPLIES_NOT_TAKEN)
-                await self._wait_with(len(reply))
+                with self._replies.holding(len(reply)):
+                    await self.writable()
             self._send(stream_id, reply)
             self._note_completed()
         except asyncio.CancelledError:
@@ -335,14 +336,6 @@ class Connection(asyncio.Protocol):
             self._budget.free(size)
             self._go_on()
             self._end_if_drained()
-
-    async def _wait_with(self, size: int) -> None:
-        """Count a reply of ``size`` bytes until it can be sent."""
-        self._replies.take(size)
-        try:
-            await self.writable()
-        finally:
-            self._replies.free(size)
 
     def _refuse(self, stream_id: int, code: Code, text: str) -> None:
         """Answer a frame with a failure. For a peer that ends the stream, so it does for us."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from lifecycle.run import place_of
 from secrecy.journal import get_logger
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError, ServiceTableError
 from ttrpc.frames import MAX_DATA_BYTES
@@ -144,7 +144,7 @@ def _failure(request: Request, error: Exception) -> bytes:
         "handler failed",
         method=_path(request),
         error=type(error).__name__,
-        place=_place(error.__traceback__),
+        place=place_of(error),
     )
     return encode_failure(Code.UNKNOWN, f"{_path(request)} failed unexpectedly")
 
@@ -222,12 +222,3 @@ class _Streaming:
 
 def _path(request: Request) -> str:
     return f"/{request.service[:MAX_ECHO]}/{request.method[:MAX_ECHO]}"
-
-
-def _place(trace: TracebackType | None) -> str:
-    """Return function and line of the innermost frame."""
-    place = "unknown"
-    while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

@@ -10,11 +10,10 @@ import asyncio
 import errno
 import functools
 import socket
-import struct
 from collections.abc import Sequence
-from typing import Final
 
 from secrecy.journal import get_logger
+from ttrpc.accepting import OVERLOAD_PAUSE_S, OVERLOADED, PEER_LEFT, credentials_of
 from ttrpc.admission import Admission
 from ttrpc.budget import CommonBudget, CommonBudgets
 from ttrpc.connection import Connection
@@ -23,12 +22,6 @@ from ttrpc.limits import Limits
 from ttrpc.methods import PeerCredentials, ServiceTable
 
 log = get_logger("ttrpc")
-
-_UCRED: Final = struct.Struct("iII")  # struct ucred, unix(7): pid, uid, gid
-# accept(2): out of descriptors or memory, which passes; and a peer that left before it was taken.
-_OVERLOADED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PEER_LEFT: Final = frozenset({errno.ECONNABORTED, errno.EPROTO})
-OVERLOAD_PAUSE_S: Final = 0.1
 
 
 class Server:
@@ -114,16 +107,16 @@ class Server:
             except BlockingIOError:
                 accepted, _ = await loop.sock_accept(sock)
         except OSError as error:
-            if error.errno in _PEER_LEFT:
+            if error.errno in PEER_LEFT:
                 return None
-            if error.errno not in _OVERLOADED:
+            if error.errno not in OVERLOADED:
                 raise
             log.warning("accepting failed", reason=errno.errorcode.get(error.errno or 0, "unknown"))
             self._displace(self._admission.expendable())
             await asyncio.sleep(OVERLOAD_PAUSE_S)
             return None
         try:
-            peer = _credentials(accepted)
+            peer = credentials_of(accepted)
             if not self._admit(peer):
                 accepted.close()
                 return None
@@ -170,11 +163,3 @@ class Server:
         connection.abort()
         self._connections.discard(connection)
         self._admission.leave(connection)
-
-
-def _credentials(sock: socket.socket) -> PeerCredentials | None:
-    if sock.family != socket.AF_UNIX:
-        return None
-    return PeerCredentials(
-        *_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    )

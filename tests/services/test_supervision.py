@@ -270,7 +270,7 @@ async def test_a_method_that_the_present_part_lacks_is_named(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "place",
-    ["ttrpc.server._credentials", "ttrpc.connection.Connection.run"],
+    ["ttrpc.server.credentials_of", "ttrpc.connection.Connection.run"],
     ids=["when accepted", "later"],
 )
 async def test_a_connection_that_fails_ends_alone(
