@@ -8,7 +8,6 @@ from, and which of them weaken security, is in :mod:`cdh.settings`.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from pathlib import Path
 from typing import Final, Literal
@@ -18,10 +17,11 @@ from cdh.image_config import ImageSection
 from cdh.kms_config import KmsSection
 from cdh.mounts.endpoint import parse_endpoint
 from cdh.mounts.spec import MountPolicy
+from cdh.roots import read_roots
 from cdh.secret_policy import SecretPolicy, SecretsSection
 from cdh.section import Section
 from kbs import ResourceUri, ResourceUriError
-from lifecycle import SettingsError, UnixAddress
+from lifecycle import UnixAddress
 from lifecycle.addresses import CC_KBC
 from lifecycle.log_filter import LogConfig
 from serving.doors import parse_door
@@ -109,15 +109,7 @@ class MountsSection(Section, frozen=True):
         """Read ``ca_file``. Raises :class:`~lifecycle.SettingsError`."""
         if self.ca_file is None:
             return None
-        try:
-            with open(self.ca_file, "rb") as file:
-                content = file.read(MAX_CA_BYTES + 1)
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise SettingsError(self.ca_file, f"mounts.ca_file cannot be read: {reason}") from error
-        if len(content) > MAX_CA_BYTES or not content.isascii():
-            raise SettingsError(self.ca_file, f"not PEM of at most {MAX_CA_BYTES} bytes")
-        return content.decode("ascii")
+        return read_roots(self.ca_file, "mounts.ca_file", MAX_CA_BYTES)
 
 
 class CdhConfig(Section, frozen=True):

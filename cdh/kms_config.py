@@ -5,16 +5,14 @@ All of it is ours. The defaults are the reference's places and Alibaba Cloud's p
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
 from pathlib import Path
 from typing import Final
 
 from cdh.errors import ConfigurationRefusedError
+from cdh.roots import read_roots
 from cdh.section import Section
 from kms import AliyunPlaces, KmsPlaces
-from lifecycle import SettingsError
 
 MAX_CA_BYTES: Final = 256 * 1024  # a bundle of a public authority's roots fits
 _DEFAULT: Final = AliyunPlaces()
@@ -54,8 +52,12 @@ class KmsSection(Section, frozen=True):
         _check_address("metadata_url", aliyun.metadata_url, "", http=True)
 
     def places(self) -> KmsPlaces:
-        """Read ``ca_file`` and return everything. Blocks. Raises :class:`SettingsError`."""
+        """Read ``ca_file`` and return everything. Blocks.
+
+        Raises :class:`~lifecycle.SettingsError`.
+        """
         aliyun = self.aliyun
+        ca_file = aliyun.ca_file
         return KmsPlaces(
             AliyunPlaces(
                 credentials=Path(aliyun.credentials),
@@ -63,7 +65,9 @@ class KmsSection(Section, frozen=True):
                 region_url=aliyun.region_url.rstrip("/"),
                 metadata_url=aliyun.metadata_url.rstrip("/"),
             ),
-            ca_pem=None if aliyun.ca_file is None else _read_ca(aliyun.ca_file),
+            ca_pem=(
+                None if ca_file is None else read_roots(ca_file, "kms.aliyun.ca_file", MAX_CA_BYTES)
+            ),
         )
 
 
@@ -80,20 +84,3 @@ def _check_address(name: str, text: str, place: str, *, http: bool = False) -> N
     if "{" in rest or "}" in rest:
         only = f"only {place} is filled in" if place else "nothing is filled in"
         raise ConfigurationRefusedError(key, "braces that mean nothing", hint=only)
-
-
-def _read_ca(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_CA_BYTES + 1)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise SettingsError(path, f"kms.aliyun.ca_file cannot be read: {reason}") from error
-    if len(content) > MAX_CA_BYTES or not content.isascii():
-        raise SettingsError(path, f"kms.aliyun.ca_file: not PEM of at most {MAX_CA_BYTES} bytes")
-    text = content.decode("ascii")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (ssl.SSLError, ValueError) as error:
-        raise SettingsError(path, "kms.aliyun.ca_file: no usable certificate in PEM") from error
-    return text

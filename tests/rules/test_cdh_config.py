@@ -9,6 +9,7 @@ import pytest
 from cdh.config import CdhConfig
 from cdh.errors import ConfigurationRefusedError, MountRefusedError
 from lifecycle import LifecycleError, SettingsError, decode_toml
+from mocktee.certs import provide_tls
 
 
 def config_of(text: str) -> CdhConfig:
@@ -100,7 +101,11 @@ def test_ca_file_is_read_and_bounded(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         mounts.ca_pem()
     path.write_text("PEM")
-    assert mounts.ca_pem() == "PEM"
+    with pytest.raises(SettingsError, match=r"mounts\.ca_file: no usable certificate"):
+        mounts.ca_pem()
+    pem = provide_tls(tmp_path / "tls").ca.read_text()
+    path.write_text(pem)
+    assert mounts.ca_pem() == pem
     path.write_bytes(b"x" * 40_000)
     with pytest.raises(SettingsError, match="at most"):
         mounts.ca_pem()
