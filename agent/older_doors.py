@@ -65,9 +65,14 @@ class NamedKbs:
         source = self._default if kbs_uri in ANY_KBS else self._by_address.get(_address(kbs_uri))
         if source is None:
             raise KbsUnknownError(kbs_uri, sorted(self._by_address))
-        uri = ResourceUri.parse(f"{SCHEME}{path}" if path.startswith("/") else path)
-        uri.require_resource_path()
-        return await source.get(uri)
+        return await source.get(named_resource(path))
+
+
+def named_resource(path: str) -> ResourceUri:
+    """Read ``/repository/type/tag`` or a whole URI. Raises :class:`~kbs.ResourceUriError`."""
+    uri = ResourceUri.parse(f"{SCHEME}{path}" if path.startswith("/") else path)
+    uri.require_resource_path()
+    return uri
 
 
 def _address(kbs_uri: str) -> str:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from agent.older_doors import named_resource
 from cguestd.config import ReceiptsConfig
-from protos import services
+from kbs import ResourceUriError
+from protos import attestation_agent_pb2, getresource_pb2, services
 from receipts import (
     NO_RECEIPTS,
     Act,
@@ -30,13 +32,14 @@ from receipts import (
     open_log,
     text,
 )
+from receipts.record import Via
 from rest.asking import CALLER
 from rest.backends import AttestationBackend, ResourceBackend
 from rest.errors import REQUEST_FAILED, BackendError
 from rest.identity import Container
 from rest.strict import RuntimeData
 from secrecy import Secret
-from serving.doors import Door
+from serving.doors import Door, DoorAddress, GrpcDoor
 from ttrpc import AnyMethod, CallContext, Code, Method, ServiceTable, StatusError
 
 T = TypeVar("T")
@@ -93,28 +96,29 @@ def recorded_doors(
         return dict(doors)
     acts = {**ACTS, **AGENT_KEY_PROVIDER} if of_agent else ACTS
     return {
-        name: Door(door.address, [_recorded(table, log, acts) for table in door.tables])
+        name: Door(door.address, [_recorded(table, log, acts, via) for table in door.tables])
         for name, door in doors.items()
+        for via in [_via(door.address)]
     }
 
 
 def _recorded(
-    table: ServiceTable, log: ReceiptSink, acts: Mapping[tuple[str, str], Act]
+    table: ServiceTable, log: ReceiptSink, acts: Mapping[tuple[str, str], Act], via: Via
 ) -> ServiceTable:
     methods: dict[str, AnyMethod] = {
-        name: _method(method, log, acts.get((table.name, name)))
+        name: _method(method, log, acts.get((table.name, name)), via)
         for name, method in table.methods.items()
     }
     return replace(table, methods=methods)
 
 
-def _method(method: AnyMethod, log: ReceiptSink, act: Act | None) -> AnyMethod:
+def _method(method: AnyMethod, log: ReceiptSink, act: Act | None, via: Via) -> AnyMethod:
     if not isinstance(method, Method):
         return method
     handler = method.handler
 
     async def attributed(request: Any, context: CallContext) -> Any:
-        with asked_by(_caller(context)):
+        with asked_by(_caller(context, via)):
             if act is None:
                 return await handler(request, context)
             return await _noted(log, act, _subject(request), lambda: handler(request, context))
@@ -122,17 +126,28 @@ def _method(method: AnyMethod, log: ReceiptSink, act: Act | None) -> AnyMethod:
     return replace(method, handler=attributed)
 
 
-def _caller(context: CallContext) -> Caller:
+def _via(address: DoorAddress) -> Via:
+    return "grpc" if isinstance(address, GrpcDoor) else "ttrpc"
+
+
+def _caller(context: CallContext, via: Via) -> Caller:
     peer = context.peer
     if peer is None:
-        return Caller("grpc")
-    return Caller("ttrpc", max(peer.pid, 0), max(peer.uid, 0))
+        return Caller(via)
+    return Caller(via, max(peer.pid, 0), max(peer.uid, 0))
 
 
 def _subject(request: object) -> Subject:
-    """A kind of token, or a resource of the oldest door; nothing of what else was sent."""
-    kind = getattr(request, "TokenType", None)
-    return Subject(resource=text(f"token of type {kind}")) if kind else Subject()
+    """A kind of token, or a resource of the oldest door; nothing of what else was sent.
+
+    Only what is a resource: a caller may have put anything there, a secret included.
+    """
+    if isinstance(request, attestation_agent_pb2.GetTokenRequest):
+        return Subject(resource=text(f"token of type {request.TokenType}"))
+    if isinstance(request, getresource_pb2.GetResourceRequest):
+        with suppress(ResourceUriError):
+            return Subject(resource=text(str(named_resource(request.ResourcePath))))
+    return Subject()
 
 
 async def _noted(
