@@ -205,7 +205,11 @@ class SealedKmsError(SealedSecretError):
 
     def __init__(self, layout: str, cause: KmsError) -> None:
         self.layout = layout
-        self.refused = isinstance(cause, KmsRefusedError | KmsRequestError)
+        self.refused = (
+            cause.decided
+            if isinstance(cause, KmsRefusedError)
+            else isinstance(cause, KmsRequestError)
+        )
         super().__init__(f"sealed secret of type {layout}: {cause}")
 
 

@@ -30,9 +30,7 @@ REFUSALS: Final = (
 
 def is_refusal(error: Exception) -> bool:
     """Whether somebody who may decide said no, as opposed to a failure on the way."""
-    if isinstance(error, AgentRefusedError):
-        return error.refused
-    if isinstance(error, SealedKmsError):
+    if isinstance(error, AgentRefusedError | SealedKmsError):
         return error.refused
     if isinstance(error, KbsError):
         return error.decided

@@ -52,13 +52,17 @@ class KmsUnreachableError(KmsError):
 
 
 class KmsRefusedError(KmsError):
-    """The service answered with an error of its own. ``code`` and ``request_id`` are the peer's."""
+    """The service answered with an error of its own. ``code`` and ``request_id`` are the peer's.
+
+    ``decided``: it said no, as opposed to being overloaded or broken.
+    """
 
     def __init__(
         self, host: str, attempted: str, *, status: int, code: str, text: str, request_id: str
     ) -> None:
         self.host = host
         self.status = status
+        self.decided = status < 500 and status != 429
         self.code = shown(code)
         self.request_id = shown(request_id)
         super().__init__(

@@ -154,6 +154,22 @@ async def test_a_refusal_of_the_kms_is_told_from_an_outage(
     assert not is_refusal(caught.value)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_overloaded_kms_has_decided_nothing(
+    rig: KmsRig,
+    unsealer: Unsealer,
+    signing_key: SigningKey,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    monkeypatch.setattr("kms.http.PAUSE_SECONDS", 0.0)
+    payload = envelope(rig)
+    rig.mock.answers.extend([(status, b"")] * 2)
+    with pytest.raises(SealedKmsError, match=f"status {status}") as caught:
+        await unsealer.unseal(sealed(payload, signing_key))
+    assert not is_refusal(caught.value)
+
+
 async def test_nothing_is_asked_before_the_signature_holds(rig: KmsRig, unsealer: Unsealer) -> None:
     other = generate_signing_key(KID)
     with pytest.raises(Exception, match="signature"):
