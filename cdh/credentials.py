@@ -157,7 +157,7 @@ def write_credential(path: str, content: Secret, root: str = CREDENTIALS_ROOT) -
                 directory = _enter(directory, part, SHARED_MODE)
             for part in (own, *directories):
                 directory = _enter(directory, part, DIRECTORY_MODE)
-            _require_memory(root)
+            _require_memory(path.rpartition("/")[0])
             _replace(directory, name, content)
         finally:
             os.close(directory)
@@ -176,15 +176,15 @@ def _enter(directory: int, part: str, mode: int) -> int:
     return inner
 
 
-def _require_memory(root: str) -> None:
+def _require_memory(directory: str) -> None:
     kind, longest = "unknown", 0
     for entry in read_mountinfo():
         place = entry.mount_point.rstrip("/") + "/"
         # Of several mounts at one place, the last one covers the others.
-        if f"{root}/".startswith(place) and len(place) >= longest:
+        if f"{directory}/".startswith(place) and len(place) >= longest:
             kind, longest = entry.fs_type, len(place)
     if kind not in IN_MEMORY:
-        raise CredentialFileError(root, f"is on a file system of type {bounded(kind, 32)}")
+        raise CredentialFileError(directory, f"is on a file system of type {bounded(kind, 32)}")
 
 
 def _replace(directory: int, name: str, content: Secret) -> None:

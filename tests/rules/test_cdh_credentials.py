@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ from cdh.credentials import (
     write_credential,
 )
 from cdh.errors import ConfigurationRefusedError, CredentialFileError, KbsNotConfiguredError
+from cdh.mounts.mountinfo import read_mountinfo
 from kbs import ResourceUri
 from kbs.errors import HandshakeHeldError, KbsUnreachableError
 from secrecy import Secret
@@ -139,6 +141,19 @@ def test_nothing_is_written_to_a_disk(root: str, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(CredentialFileError, match="on a file system of type tmpfs"):
         write_credential(f"{root}/a", Secret(b"x"), root)
     assert not os.listdir(root)
+
+
+def test_nothing_is_written_to_a_disk_below_the_root(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = dataclasses.replace(read_mountinfo()[0], mount_point=f"{root}/disk", fs_type="ext4")
+    table = [*read_mountinfo(), disk]
+    monkeypatch.setattr("cdh.credentials.read_mountinfo", lambda: table)
+    with pytest.raises(CredentialFileError, match="on a file system of type ext4"):
+        write_credential(f"{root}/disk/a/b", Secret(b"x"), root)
+    write_credential(f"{root}/disks", Secret(b"x"), root)
+    assert Path(root, "disks").read_bytes() == b"x"
+    assert not list(Path(root, "disk").rglob("b"))
 
 
 @pytest.mark.parametrize(
