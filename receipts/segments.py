@@ -23,7 +23,7 @@ SET_ASIDE: Final = ".damaged"
 MAX_FILE_BYTES: Final = 256 << 20  # more than the largest configuration makes
 DEFAULT_DIRECTORY: Final = "/run/confidential-guest/receipts"
 MAX_FILES: Final = 1024
-READS: Final = 3  # a file may be dropped between listing and opening
+READS: Final = 20  # the oldest file may be dropped between listing and opening; that costs no read
 
 
 class Store(Protocol):
