@@ -7,6 +7,7 @@ Unknown keys and failing reads are errors. Which source a value came from is the
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +20,8 @@ MAX_BYTES: Final = 1024 * 1024  # a configuration file; initdata limits its part
 MAX_DEPTH: Final = 16
 # Further formats of the reference's configuration library, by the file's name.
 OTHER_FORMATS: Final = frozenset({".yaml", ".yml", ".ini", ".ron", ".json5", ".corn"})
+# msgspec shows the value of a text or number that is none of the possible ones.
+_ENUM_VALUE: Final = re.compile(r"^Invalid enum value .*?(?= - at `[^`]*`\Z|\Z)", re.DOTALL)
 T = TypeVar("T")
 Tree = dict[str, Any]
 
@@ -32,11 +35,16 @@ def decode_toml(text: bytes, kind: type[T], source: str) -> T:
     try:
         return msgspec.toml.decode(text, type=kind)
     except msgspec.ValidationError as error:
-        raise SettingsError(source, str(error), hint="see docs/configuration.md") from error
+        raise SettingsError(source, problem_of(error), hint="see docs/configuration.md") from None
     except msgspec.DecodeError as error:
         # The decoder's text quotes the offending value; only the place is passed on.
         where = str(error).rpartition("(at ")[2].rstrip(")")
         raise SettingsError(source, f"not valid TOML (at {where[:80]})") from None
+
+
+def problem_of(error: msgspec.ValidationError) -> str:
+    """Return what is wrong and where, without the value."""
+    return _ENUM_VALUE.sub("Not one of the possible values", str(error))
 
 
 def read_configuration(path: Path) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from lifecycle.errors import SettingsError, UnmeasuredSettingError
-from lifecycle.settings import Tree
+from lifecycle.settings import Tree, problem_of
 
 T = TypeVar("T")
 C_co = TypeVar("C_co", covariant=True)
@@ -192,9 +192,9 @@ class Layers:
             source = self._origins.get(place[1] if place else "")
             raise SettingsError(
                 str(source) if source else self._file or str(DEFAULT),
-                str(error),
+                problem_of(error),
                 hint="see docs/configuration.md",
-            ) from error
+            ) from None  # its text can hold the value
         return Settings(value, self._origins, tuple(self._notes), file=self._file)
 
     def _merge(self, into: Tree, tree: Tree, source: Source, prefix: str) -> None:

@@ -212,7 +212,7 @@ def test_registers_that_cannot_be_looked_for(
     [
         ('quote_source = "ioctl"', "guest_device_abi mainline has none"),
         ('qgs_address = "tcp:1"', "vsock:CID:PORT"),
-        ('quote_source = "sgx"', "sgx"),
+        ('quote_source = "sgx"', "quote_source"),
         ('guest_device = "tdx_guest"', "tee.guest_device"),
         ('initdata = "disk"', "tee.initdata"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ from lifecycle import file_source
 from lifecycle.describe import describe
 from lifecycle.errors import SettingsError, UnmeasuredSettingError
 from lifecycle.file_source import load_file
-from lifecycle.settings import parse_tree
+from lifecycle.settings import decode_toml, parse_tree
 from lifecycle.sources import Given, Layers, Source, SourceKind, Weakening
 
 FILE = Source(SourceKind.FILE, "x.toml")
@@ -93,6 +94,32 @@ def test_an_error_names_the_source_of_the_value() -> None:
     with pytest.raises(SettingsError) as caught:
         layers.decode(Outer)
     assert caught.value.source == "environment X_URL"
+
+
+class Kind(StrEnum):
+    ONE = "one"
+
+
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    kind: Kind = Kind.ONE
+    word: Literal["one", "two"] = "one"
+
+
+@pytest.mark.parametrize("key", ["kind", "word"])
+@pytest.mark.parametrize("value", ["hunter2", "hunter2 - at `$.x`\nhunter2"], ids=["word", "lines"])
+def test_an_error_never_shows_a_value(key: str, value: str) -> None:
+    layers = Layers()
+    layers.add_tree({key: value}, FILE, {})
+    for decode in (
+        lambda: layers.decode(Choice),
+        lambda: decode_toml(f"{key} = {json.dumps(value)}".encode(), Choice, "x.toml"),
+    ):
+        with pytest.raises(
+            SettingsError, match=f"Not one of the possible values - at .*{key}"
+        ) as caught:
+            decode()
+        assert "hunter2" not in str(caught.value)
+        assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("table", [3, "x", ["a"]])
