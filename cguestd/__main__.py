@@ -10,6 +10,7 @@ from typing import Final, cast
 
 from cguestd.compose import serve
 from cguestd.config import ALL_SERVICES, CguestdConfig, Service
+from cguestd.reloading import Rereading
 from cguestd.settings import examine, load
 from lifecycle.environment import take_environment
 from lifecycle.kernel_command_line import KernelCommandLine
@@ -59,18 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     def read() -> Settings[CguestdConfig]:
         return load(options.config, environ, KernelCommandLine.read())
 
-    def read_again() -> CguestdConfig:
-        settings = read()
+    def apply(settings: Settings[CguestdConfig]) -> None:
         configure_logging(options.log_level or settings.value.log.journal_level)
         announce(settings)
-        return settings.value
 
     return run_program(
         NAME,
         options,
         read,
         lambda config: config.log.journal_level,
-        lambda config, shutdown: serve(config, options.services, shutdown, read_again),
+        lambda config, shutdown: serve(config, options.services, shutdown, Rereading(read, apply)),
         examine=examine,
     )
 

@@ -7,7 +7,7 @@ the instance that runs now, so that a part can be opened again while the others 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ from cguestd.receipting import (
     recorded_doors,
     sink_of,
 )
-from cguestd.reloading import Reloader
+from cguestd.reloading import Reloader, Rereading
 from cguestd.sessions import PresentSessions, sessions_by_url
 from lifecycle import PassedSockets, Readiness, Shutdown, UnixAddress
 from receipts import ReceiptLog
@@ -149,14 +149,13 @@ async def serve(
     config: CguestdConfig,
     services: Sequence[Service],
     shutdown: Shutdown,
-    load: Callable[[], CguestdConfig] | None = None,
+    rereading: Rereading,
 ) -> None:
     """Serve until ``shutdown``; sockets appear last, and go first.
 
-    ``load`` reads the configuration again after a SIGHUP and applies what is of the process, the
-    log level; without it a SIGHUP ends the service. Order of the end: no new connections, calls
-    in flight answered (10 s), mounts flushed and removed, sessions closed. Raises what opening
-    raises, before there is a socket; later failures are the supervisor's.
+    A SIGHUP is answered by ``rereading``. Order of the end: no new connections, calls in flight
+    answered (10 s), mounts flushed and removed, sessions closed. Raises what opening raises,
+    before there is a socket; later failures are the supervisor's.
     """
     readiness = Readiness()
     passed = PassedSockets.of_process()
@@ -184,8 +183,7 @@ async def serve(
         reloader = Reloader(config, parts, readiness)
         if config.metrics.socket is not None:
             await _serve_metrics(config.metrics.socket, parts, reloader, passed, stack)
-        if load is not None:
-            await stack.enter_async_context(reloader.on_hangup(shutdown, load))
+        await stack.enter_async_context(reloader.on_hangup(shutdown, rereading))
         log.info("serving", services=list(services))
         await serve_until(shutdown, readiness, probes)
         await opened.drain(DRAIN_SECONDS)

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -18,6 +19,7 @@ from agent.compose import RunningAgent
 from cdh.compose import RunningHub
 from cguestd.config import CguestdConfig
 from lifecycle import Readiness, Shutdown
+from lifecycle.sources import Settings
 from secrecy.journal import get_logger
 from serving.failure import describe
 from serving.supervisor import Part, Supervised
@@ -35,6 +37,17 @@ FIXED: Final = (
     "metrics",
     "receipts",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Rereading:
+    """``load`` reads all sources again and may block; ``apply`` is told what has taken over.
+
+    ``apply`` is for what belongs to the process and not to a part, as the log level does.
+    """
+
+    load: Callable[[], Settings[CguestdConfig]]
+    apply: Callable[[Settings[CguestdConfig]], None]
 
 
 class Reloadable(Protocol):
@@ -81,32 +94,32 @@ class Reloader:
         self.counts: Counter[str] = Counter(ok=0, refused=0)
 
     @asynccontextmanager
-    async def on_hangup(
-        self, shutdown: Shutdown, load: Callable[[], CguestdConfig]
-    ) -> AsyncIterator[None]:
+    async def on_hangup(self, shutdown: Shutdown, rereading: Rereading) -> AsyncIterator[None]:
         """Reload at every SIGHUP until the end of the block, which lets no reload finish."""
         shutdown.take_hangups()
-        task = asyncio.create_task(self._serve(shutdown, load), name="reload")
+        task = asyncio.create_task(self._serve(shutdown, rereading), name="reload")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait({task})
 
-    async def _serve(self, shutdown: Shutdown, load: Callable[[], CguestdConfig]) -> None:
+    async def _serve(self, shutdown: Shutdown, rereading: Rereading) -> None:
         while True:
             await shutdown.next_hangup()
-            await self.reload(load)
+            await self.reload(rereading)
 
-    async def reload(self, load: Callable[[], CguestdConfig]) -> None:
-        """Read the configuration with ``load`` and turn over what it changes.
+    async def reload(self, rereading: Rereading) -> None:
+        """Read the configuration and turn over what it changes.
 
         Raises nothing: a failure is logged, counted and told to the service manager.
         """
         self._readiness.reloading()
         try:
-            new, different = keep_fixed(self._config, await asyncio.to_thread(load))
+            settings = await asyncio.to_thread(rereading.load)
+            new, different = keep_fixed(self._config, settings.value)
             await self._turn_over(new)
+            rereading.apply(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, we go on as before
             self.counts["refused"] += 1
             cause = describe(error)
