@@ -9,7 +9,6 @@ from lifecycle.errors import AddressInUseError, LifecycleError, SettingsError, S
 from lifecycle.readiness import Readiness
 from lifecycle.routes import RouteEvents
 from lifecycle.run import Shutdown, run_service
-from lifecycle.settings import decode_toml, load_toml
 from lifecycle.sockets import ListeningSocket, PassedSockets, UnixAddress, listen_unix
 
 __all__ = [
@@ -23,8 +22,6 @@ __all__ = [
     "Shutdown",
     "SocketError",
     "UnixAddress",
-    "decode_toml",
     "listen_unix",
-    "load_toml",
     "run_service",
 ]

@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -22,24 +22,7 @@ MAX_DEPTH: Final = 16
 OTHER_FORMATS: Final = frozenset({".yaml", ".yml", ".ini", ".ron", ".json5", ".corn"})
 # msgspec shows the value of a text or number that is none of the possible ones.
 _ENUM_VALUE: Final = re.compile(r"^Invalid enum value .*?(?= - at `[^`]*`\Z|\Z)", re.DOTALL)
-T = TypeVar("T")
 Tree = dict[str, Any]
-
-
-def decode_toml(text: bytes, kind: type[T], source: str) -> T:
-    """Decode ``text`` as ``kind`` (a ``msgspec.Struct`` with ``forbid_unknown_fields``).
-
-    Raises :class:`SettingsError` that names ``source`` and the key. Values never appear in the
-    message: a configuration may hold a certificate or, by mistake, a key.
-    """
-    try:
-        return msgspec.toml.decode(text, type=kind)
-    except msgspec.ValidationError as error:
-        raise SettingsError(source, problem_of(error), hint="see docs/configuration.md") from None
-    except msgspec.DecodeError as error:
-        # The decoder's text quotes the offending value; only the place is passed on.
-        where = str(error).rpartition("(at ")[2].rstrip(")")
-        raise SettingsError(source, f"not valid TOML (at {where[:80]})") from None
 
 
 def problem_of(error: msgspec.ValidationError) -> str:
@@ -62,11 +45,6 @@ def read_configuration(path: Path) -> bytes:
     if len(text) > MAX_BYTES:
         raise SettingsError(source, f"larger than {MAX_BYTES} bytes")
     return text
-
-
-def load_toml(path: Path, kind: type[T]) -> T:
-    """Read and decode a configuration file of at most 1 MiB. Raises :class:`SettingsError`."""
-    return decode_toml(read_configuration(path), kind, str(path))
 
 
 def parse_tree(text: bytes, path: Path) -> Tree:

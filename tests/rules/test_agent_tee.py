@@ -14,7 +14,6 @@ from agent.config import AgentConfig, QuoteSourceName, TeeConfig
 from agent.errors import TeeAbsentError
 from agent.tee import find_tee
 from lifecycle import SettingsError
-from lifecycle.settings import decode_toml
 from mocktee.guest_device import GuestKernel, MockGuestDevice
 from mocktee.pki import MockPki
 from mocktee.qgs import MockQgs
@@ -28,6 +27,7 @@ from tdx.report_data import ReportData
 from tdx.report_registers import ReportRegisters
 from tdx.tsm import LinuxTsm
 from tests.ports.fake_tsm import FakeTsm
+from tests.settings_text import decode_toml
 
 PKI = MockPki.create()
 DIGEST = hashlib.sha384(b"event").digest()

@@ -8,8 +8,9 @@ import pytest
 
 from cdh.config import CdhConfig
 from cdh.errors import ConfigurationRefusedError, MountRefusedError
-from lifecycle import LifecycleError, SettingsError, decode_toml
+from lifecycle import LifecycleError, SettingsError
 from mocktee.certs import provide_tls
+from tests.settings_text import decode_toml
 
 
 def config_of(text: str) -> CdhConfig:

@@ -10,10 +10,11 @@ import cdh.settings
 from cdh.config import CdhConfig
 from cdh.errors import ConfigurationRefusedError
 from kms import AliyunPlaces, KmsPlaces
-from lifecycle import SettingsError, decode_toml
+from lifecycle import SettingsError
 from lifecycle.errors import UnmeasuredSettingError
 from lifecycle.kernel_command_line import KernelCommandLine
 from mocktee.certs import provide_tls
+from tests.settings_text import decode_toml
 
 NO_KERNEL = KernelCommandLine()
 VARIABLE = "ALIYUN_IN_GUEST_KEY_PATH"

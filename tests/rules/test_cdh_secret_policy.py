@@ -20,8 +20,8 @@ from cdh.sealed.signature import SignatureVerifier
 from cdh.sealed.unseal import Unsealer
 from cdh.secret_policy import AllowedResources, SecretPolicy, glob_matches
 from kbs import ResourceUri, ResourceUriError
-from lifecycle import decode_toml
 from secrecy import Secret
+from tests.settings_text import decode_toml
 
 
 def config_of(text: str) -> CdhConfig:

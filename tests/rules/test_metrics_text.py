@@ -16,7 +16,8 @@ from cguestd.metrics import mount_families, resource_families, session_families
 from cguestd.metrics_text import Family, Sample, render
 from kbs import HoldOff, KbsError, KbsUnreachableError, SessionKeeper
 from kbs.session import AttestedSession
-from lifecycle import SettingsError, SocketError, decode_toml
+from lifecycle import SettingsError, SocketError
+from tests.settings_text import decode_toml
 
 COUNTS = HubCounts(served=5, refused=2, failed=1, unseal_failures=3, mount_restarts=4)
 # Prometheus "Text-based format": what a comment, a sample and a label look like.

@@ -15,9 +15,10 @@ import pytest_asyncio
 from cdh.compose import RunningHub, open_hub
 from cdh.config import CdhConfig
 from cdh.sealed.seal import generate_signing_key, seal_vault
-from lifecycle import UnixAddress, decode_toml, listen_unix
+from lifecycle import UnixAddress, listen_unix
 from protos import keyprovider_pb2, services
 from protos.stubs import GetResourceStub, SealedSecretStub, SecureMountStub
+from tests.settings_text import decode_toml
 from tests.wire.keywrap_samples import KEK, OPTIONS, gcm_packet, reply_options, request_for
 from ttrpc import Client, Code, Server, StatusError
 

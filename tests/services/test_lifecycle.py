@@ -16,9 +16,10 @@ from lifecycle import (
     SocketError,
     UnixAddress,
     listen_unix,
-    load_toml,
 )
+from lifecycle.file_source import load_file
 from lifecycle.sockets import passed_sockets
+from lifecycle.sources import Layers
 
 
 class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +66,12 @@ def test_bad_addresses_are_refused(text: str) -> None:
         UnixAddress.parse(text)
 
 
+def load(path: Path) -> Example:
+    layers = Layers()
+    layers.add_tree(*load_file(path), {})
+    return layers.decode(Example).value
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -77,13 +84,13 @@ def test_bad_settings_name_the_place_not_the_value(tmp_path: Path, text: str, me
     path = tmp_path / "c.toml"
     path.write_text(text)
     with pytest.raises(SettingsError, match=message) as caught:
-        load_toml(path, Example)
+        load(path)
     assert "secret-value" not in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_unreadable_settings_are_an_error_not_a_default(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
-        load_toml(tmp_path / "absent.toml", Example)
+        load(tmp_path / "absent.toml")
 
 
 def test_passed_sockets_go_by_name() -> None:
