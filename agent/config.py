@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from agent.devices import DeviceName
-from kbs import ProtocolVersion, TeeKeyAlgorithm, TeeKeyError
+from kbs import KbsTls, ProtocolVersion, TeeKeyAlgorithm, TeeKeyError
 from lifecycle.errors import SettingsError
 from lifecycle.log_filter import LogConfig
 from serving.doors import parse_door
@@ -78,6 +78,16 @@ class KbsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The kind of key that is configured."""
         return TeeKeyAlgorithm(self.tee_key_algorithm)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address once, in order."""
+        return tuple(dict.fromkeys((self.url, *self.urls)))
+
+    @property
+    def tls(self) -> KbsTls:
+        """Whom to believe that they are this KBS."""
+        return KbsTls(ca_pem=self.cert, pins=frozenset(self.pins))
+
 
 class CocoAsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[token_configs.coco_as]``: an attestation service, for tokens without a KBS."""
@@ -91,6 +101,11 @@ class TokenConfigs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kbs: KbsConfig | None = None
     coco_as: CocoAsConfig | None = None
     others: Annotated[tuple[KbsConfig, ...], msgspec.Meta(max_length=16)] = ()
+
+    @property
+    def brokers(self) -> tuple[KbsConfig, ...]:
+        """Every key broker, the first one first."""
+        return self.others if self.kbs is None else (self.kbs, *self.others)
 
 
 class EventlogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,6 @@ from kbs import (
     KbsClient,
     KbsError,
     KbsLimits,
-    KbsTls,
     RetryPolicy,
     SessionKeeper,
 )
@@ -67,11 +66,9 @@ async def open_kbs_sessions(
     """
     routes = await stack.enter_async_context(RouteEvents())
     keepers: dict[str, SessionKeeper] = {}
-    brokers = [*([config.kbs] if config.kbs is not None else []), *config.others]
-    for broker in brokers:
-        addresses = list(dict.fromkeys((broker.url, *broker.urls)))
-        for url in addresses:
-            client = _client(broker, url, len(addresses), init_data, routes)
+    for broker in config.brokers:
+        for url in broker.addresses:
+            client = _client(broker, url, init_data, routes)
             await stack.enter_async_context(client)
             keepers.setdefault(client.base_url, _keeper(broker, client, evidence, receipts))
     primary = SessionKeeper(_no_kbs) if config.kbs is None else next(iter(keepers.values()))
@@ -81,20 +78,15 @@ async def open_kbs_sessions(
 
 
 def _client(
-    config: KbsConfig,
-    url: str,
-    addresses: int,
-    init_data: InitData | None,
-    routes: RouteEvents,
+    config: KbsConfig, url: str, init_data: InitData | None, routes: RouteEvents
 ) -> KbsClient:
-    limits = KbsLimits()
-    several = addresses > 1
+    addresses = len(config.addresses)
     return KbsClient(
         url,
-        KbsTls(ca_pem=config.cert, pins=frozenset(config.pins)),
+        config.tls,
         proxy=config.proxy,
-        limits=KbsLimits(operation_seconds=limits.operation_seconds / addresses),
-        retries=STAND_BY_RETRIES if several else None,
+        limits=KbsLimits(operation_seconds=KbsLimits().operation_seconds / addresses),
+        retries=STAND_BY_RETRIES if addresses > 1 else None,
         key_algorithm=config.key_algorithm,
         protocol_version=config.protocol_version,
         init_data=init_data,

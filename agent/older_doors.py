@@ -8,23 +8,21 @@ Source: guest-components ``attestation-agent/app/src`` at v0.8.0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
 from agent.config import AgentConfig, KbsConfig, TokenConfigs
 from agent.errors import KbcUnknownError, KbsUnknownError
-from agent.kbs_sessions import KbsSessions
+from agent.kbs_sessions import STAND_BY_RETRIES, KbsSessions
 from agent.service import failing_as
 from kbs import (
     FailoverSource,
     KbsClient,
-    KbsTls,
     Replica,
     ResourceFetcher,
     ResourceGetter,
     ResourceUri,
-    RetryPolicy,
     address_of,
 )
 from kbs.fetcher import FETCH_SECONDS
@@ -137,11 +135,10 @@ async def _named_kbs(
 ) -> NamedKbs:
     default = None
     by_address: dict[str, ResourceGetter] = {}
-    brokers: Sequence[KbsConfig] = [*([config.kbs] if config.kbs else []), *config.others]
-    for broker in brokers:
+    for broker in config.brokers:
         source = await _source(broker, sessions, stack)
         default = source if broker is config.kbs else default
-        for url in (broker.url, *broker.urls):
+        for url in broker.addresses:
             by_address.setdefault(address_of(url), source)
     return NamedKbs(default, by_address)
 
@@ -150,14 +147,14 @@ async def _source(
     broker: KbsConfig, sessions: KbsSessions, stack: AsyncExitStack
 ) -> ResourceGetter:
     """Fetch with the agent's own sessions, from whichever of the broker's addresses answers."""
-    urls = tuple(dict.fromkeys((broker.url, *broker.urls)))
+    urls = broker.addresses
     replicas = []
     for url in urls:
         client = KbsClient(
             url,
-            KbsTls(ca_pem=broker.cert, pins=frozenset(broker.pins)),
+            broker.tls,
             proxy=broker.proxy,
-            retries=RetryPolicy(attempts=2) if len(urls) > 1 else None,
+            retries=STAND_BY_RETRIES if len(urls) > 1 else None,
         )
         await stack.enter_async_context(client)
         keeper = sessions.by_url[client.base_url]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from agent.config import AgentConfig, KbsConfig
-from kbs import KbsClient, KbsTls, TeeKeyAlgorithm
+from kbs import KbsClient, TeeKeyAlgorithm
 from lifecycle.addresses import (
     CC_KBC,
     KBC_PARAMS_PARAMETER,
@@ -155,11 +155,9 @@ def examine(config: AgentConfig) -> None:
 
     Raises ``kbs.KbsError`` for an address or trust anchor that cannot be used.
     """
-    tokens = config.token_configs
-    for kbs in (*((tokens.kbs,) if tokens.kbs is not None else ()), *tokens.others):
-        tls = KbsTls(ca_pem=kbs.cert, pins=frozenset(kbs.pins))
-        for url in (kbs.url, *kbs.urls):
-            KbsClient(url, tls, proxy=kbs.proxy)
+    for broker in config.token_configs.brokers:
+        for url in broker.addresses:
+            KbsClient(url, broker.tls, proxy=broker.proxy)
 
 
 def initdata_beside(path: Path | None, directory: Path = INITDATA_DIRECTORY) -> Path | None:

@@ -5,6 +5,9 @@ The texts are those of the socket adapters, so that a caller cannot tell the two
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from agent.compose import RunningAgent
 from agent.errors import AgentError
 from cdh.errors import CdhError
@@ -18,6 +21,14 @@ from tdx import TdxError
 OWN_ERRORS = (AgentError, CdhError, KbsError, TdxError)
 
 
+@contextmanager
+def _as_backend() -> Iterator[None]:
+    try:
+        yield
+    except OWN_ERRORS as error:
+        raise BackendError(REQUEST_FAILED, str(error)) from error
+
+
 class LocalResources:
     """The data hub of this process."""
 
@@ -25,10 +36,8 @@ class LocalResources:
         self._hub = hub
 
     async def get_resource(self, uri: str) -> Secret:
-        try:
+        with _as_backend():
             return await self._hub.get_resource(uri)
-        except OWN_ERRORS as error:
-            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def is_reachable(self) -> bool:
         return True
@@ -42,32 +51,24 @@ class LocalAttestation:
         self._agent = running.agent
 
     async def token(self, token_type: str) -> Secret:
-        try:
+        with _as_backend():
             return await self._running.tokens.token(token_type)
-        except OWN_ERRORS as error:
-            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def evidence(self, data: RuntimeData) -> bytes:
-        try:
+        with _as_backend():
             return await self._agent.evidence_for_caller(
                 data.bound, labelled_from=data.labelled_from
             )
-        except OWN_ERRORS as error:
-            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def additional_evidence(self, data: RuntimeData) -> bytes:
-        try:
+        with _as_backend():
             return await self._agent.device_evidence_for_caller(
                 data.bound, labelled_from=data.labelled_from
             )
-        except OWN_ERRORS as error:
-            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def extend(self, domain: str, operation: str, content: str) -> int:
-        try:
+        with _as_backend():
             return await self._agent.extend(domain, operation, content)
-        except OWN_ERRORS as error:
-            raise BackendError(REQUEST_FAILED, str(error)) from error
 
     async def is_reachable(self) -> bool:
         return True
