@@ -24,6 +24,7 @@ from kbs import (
     KbsTimeoutError,
     KbsTlsError,
     KbsUnreachableError,
+    ResourceUriError,
     SessionKeeper,
 )
 from keywrap import KeywrapError
@@ -181,7 +182,8 @@ def failing_as(text: str) -> Iterator[None]:
 
 
 def _status_error(code: Code, text: str, error: Exception) -> StatusError:
-    log.warning("request failed", answer=text, cause=error)
+    cause = error.noted if isinstance(error, ResourceUriError) else error
+    log.warning("request failed", answer=text, cause=cause)
     refused = isinstance(error, KbsError) and error.decided
     return StatusError(code, f"{text}: {_one_line(str(error))}", refused=refused)
 

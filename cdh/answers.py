@@ -13,7 +13,7 @@ from typing import Final
 
 from cdh.errors import CdhError, MountNotFoundError, bounded
 from cdh.refusal import is_refusal
-from kbs import KbsError
+from kbs import KbsError, ResourceUriError
 from keywrap import KeywrapError
 from secrecy.journal import get_logger
 from ttrpc import Code, StatusError
@@ -31,6 +31,11 @@ def cause_line(error: Exception) -> str:
     return type(error).__name__
 
 
+def noted_cause(error: Exception) -> str:
+    """Return that line for logs and receipts, without what may be anybody's secret."""
+    return error.noted if isinstance(error, ResourceUriError) else cause_line(error)
+
+
 @asynccontextmanager
 async def as_status(outer: str, *, consequence: str = "") -> AsyncIterator[None]:
     """Turn what goes wrong inside into the reference's answer and a log line.
@@ -44,9 +49,8 @@ async def as_status(outer: str, *, consequence: str = "") -> AsyncIterator[None]
     except MountNotFoundError as error:
         raise StatusError(Code.NOT_FOUND, f"{PREFIX}{outer}: {cause_line(error)}") from error
     except (CdhError, KbsError, KeywrapError) as error:
-        cause = cause_line(error)
         say = log.bind(consequence=consequence).error if consequence else log.warning
-        say("request failed", operation=outer, cause=cause)
+        say("request failed", operation=outer, cause=noted_cause(error))
         raise StatusError(
-            Code.INTERNAL, f"{PREFIX}{outer}: {cause}", refused=is_refusal(error)
+            Code.INTERNAL, f"{PREFIX}{outer}: {cause_line(error)}", refused=is_refusal(error)
         ) from error

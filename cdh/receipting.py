@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from cdh.answers import cause_line
+from cdh.answers import noted_cause
 from cdh.errors import MountError, SealedSecretError, UnrecordedError
 from cdh.hub import ConfidentialDataHub, MountSettings
 from cdh.mounts.spec import MountRequest
@@ -110,7 +110,7 @@ async def _noting(receipts: ReceiptSink, act: Act, subject: Subject) -> AsyncIte
 
 
 def _judge(error: Exception) -> tuple[Verdict, str]:
-    return "refused" if is_refusal(error) else "failed", cause_line(error)
+    return "refused" if is_refusal(error) else "failed", noted_cause(error)
 
 
 def _resource(uri_text: str) -> Subject:

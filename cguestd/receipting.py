@@ -161,6 +161,8 @@ async def _noted(
 
 
 def _judge(error: Exception) -> tuple[Verdict, str]:
+    if isinstance(error.__cause__, ResourceUriError):
+        return "failed", error.__cause__.noted
     if isinstance(error, StatusError):
         return "refused" if error.refused else "failed", error.message
     if isinstance(error, BackendError):

@@ -283,10 +283,15 @@ class JweFormatError(JweError):
 
 
 class ResourceUriError(KbsError):
-    """The text is not a KBS resource URI. ``uri`` is the text, cut to a bounded length."""
+    """The text is not a KBS resource URI. ``uri`` is the text, cut to a bounded length.
+
+    ``noted`` is the message for logs and receipts, without the text: it may be a secret that was
+    sent to the wrong place.
+    """
 
     def __init__(self, uri: str, problem: str, *, hint: str = "") -> None:
         self.uri = uri[:200]
+        self.noted = f"not a KBS resource URI: {problem}"
         super().__init__(
             f"{self.uri!r}: {problem}",
             attempted="reading a KBS resource URI",

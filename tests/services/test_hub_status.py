@@ -21,7 +21,7 @@ from cguest.commands.watching import watch
 from cguest.sockets import Targets, resolve
 from kbs import KbsError
 from lifecycle import UnixAddress, listen_unix
-from protos.stubs import HubStatusStub, SealedSecretStub
+from protos.stubs import GetResourceStub, HubStatusStub, SealedSecretStub
 from tests.services.fake_kbs import FakeKbs, answer, running
 from tests.services.kbs_client_parts import Attester
 from ttrpc import Client, Server, StatusError
@@ -122,3 +122,13 @@ async def test_a_secret_that_was_not_opened_is_counted_and_explained(
     ]  # fmt: skip
     assert line["level"] == "error"
     assert "starts the container with the sealed text" in line["consequence"]
+
+
+async def test_what_is_sent_in_place_of_a_uri_is_not_logged(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with await Client.connect(rig.socket, timeout_s=5) as client:
+        with pytest.raises(StatusError, match="hunter2"):
+            await GetResourceStub(client).get_resource("hunter2")
+    logged = capsys.readouterr().err
+    assert "no scheme" in logged and "hunter2" not in logged

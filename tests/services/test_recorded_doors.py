@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
+from agent.older_doors import named_resource
+from agent.service import failing_as
 from cguestd.receipting import recorded_doors
 from lifecycle import UnixAddress
 from protos import attestation_agent_pb2 as aa
@@ -14,7 +16,7 @@ from protos import services
 from protos.getresource_pb2 import GetResourceRequest, GetResourceResponse
 from receipts import Access, Caller, LogSettings, examine_chain, open_log, read_directory
 from serving.doors import Door, DoorAddress, GrpcDoor, LoopbackAddress, UnixDoor
-from ttrpc import CallContext, Method, PeerCredentials, ServiceTable
+from ttrpc import CallContext, Method, PeerCredentials, ServiceTable, StatusError
 
 SOCKET = UnixAddress("/run/door.sock")
 TTRPC, GRPC = UnixDoor(SOCKET), GrpcDoor(SOCKET)
@@ -90,3 +92,28 @@ async def test_subjects_are_what_was_asked_for_and_nothing_else(
 ) -> None:
     access = await _receipt(tmp_path, TTRPC, request_message, PEER)
     assert access.subject.resource == expected
+
+
+async def test_why_it_was_no_resource_is_told_without_what_was_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(request: GetResourceRequest, _context: CallContext) -> GetResourceResponse:
+        with failing_as("failed"):
+            named_resource(request.ResourcePath)
+        return GetResourceResponse()
+
+    table = ServiceTable(
+        services.GET_RESOURCE_V0_8,
+        {"GetResource": Method(GetResourceRequest, GetResourceResponse, refuse)},
+    )
+    folder = tmp_path / "receipts"
+    async with open_log(folder, LogSettings()) as log:
+        doors = recorded_doors({"door": Door(TTRPC, [table])}, log, of_agent=True)
+        method = doors["door"].tables[0].methods["GetResource"]
+        assert isinstance(method, Method)
+        request = GetResourceRequest(ResourcePath="hunter2")
+        with pytest.raises(StatusError, match="hunter2"):
+            await method.handler(request, CallContext(None, {}, PEER))
+        await log.flush()
+    written = b"".join(read_directory(folder)).decode() + capsys.readouterr().err
+    assert "no scheme" in written and "hunter2" not in written

@@ -15,10 +15,10 @@ from cguestd.compose import Parts, open_services
 from cguestd.config import CguestdConfig, ReceiptsConfig
 from cguestd.metrics import receipt_families
 from cguestd.metrics_text import render
-from kbs import PolicyDeniedError
+from kbs import PolicyDeniedError, ResourceUriError
 from lifecycle import SettingsError
 from mocktee.kbs import KbsOptions, MockKbs
-from receipts import Access, Gap, ReceiptsDamagedError, examine_chain, read_directory
+from receipts import Access, Gap, ReceiptsDamagedError, Subject, examine_chain, read_directory
 from tests.rules.test_metrics_text import parse
 from tests.services import small_filesystem
 from tests.services.test_post_quantum_session import PKI, SECRET, URI, config_at
@@ -74,6 +74,18 @@ async def test_a_required_receipt_is_there_before_the_content(tmp_path: Path) ->
         ]
     text = b"".join(read_directory(folder))
     assert SECRET not in text
+
+
+async def test_what_is_sent_in_place_of_a_uri_is_not_written_down(tmp_path: Path) -> None:
+    folder = tmp_path / "receipts"
+    async with _guest(tmp_path, ReceiptsConfig(True, str(folder), required=True)) as (parts, _):
+        assert parts.hub is not None
+        with pytest.raises(ResourceUriError, match="hunter2"):
+            await parts.hub.hub.get_resource("hunter2")
+    (found,) = (access for access in _accesses(folder) if access.act == "release")
+    assert (found.verdict, found.subject) == ("failed", Subject())
+    assert "no scheme" in found.reason
+    assert b"hunter2" not in b"".join(read_directory(folder))
 
 
 async def test_nothing_is_released_without_a_receipt(tmp_path: Path, small: Path) -> None:
