@@ -179,7 +179,10 @@ def test_other_keys_are_refused_and_not_shown(content: bytes) -> None:
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("content", [b"", b"a.b", b"a.b.c d", b"a.b.\ncd", b"\xff.b.c"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a.b", b"a.b.c d", b"a.b.\ncd", b"\xff.b.c", b"a.b.c\rd", b"a.b.\0c", b"a..c"],
+)
 def test_what_is_no_token(content: bytes) -> None:
     with pytest.raises(KbsError, match="three parts"):
         read_admin_token(Secret(content), "admin-token")
