@@ -28,6 +28,12 @@ def test_local_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), f"{path.name} links to {target}"
 
 
+@pytest.mark.parametrize("path", tracked("*.md"), ids=lambda path: path.name)
+def test_the_tests_it_names_are_there(path: Path) -> None:
+    for name in re.findall(r"`(tests/[\w./*-]+)`", path.read_text()):
+        assert any(ROOT.glob(name)), f"{path.name} names {name}"
+
+
 def test_exit_codes_are_those_of_the_code() -> None:
     table = (ROOT / "docs" / "cguest.md").read_text()
     assert {int(code) for code in re.findall(r"^\| (\d) \|", table, re.MULTILINE)} == set(Exit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def test_the_arrows_have_no_cycle() -> None:
         assert free, f"cycle among {sorted(left)}"
         order += free
         left = {name: needs for name, needs in left.items() if name not in free}
+
+
+def test_the_document_has_the_same_table() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \|[^|]*\| ([^|]*) \|$", text, re.MULTILINE)
+    written = {name: {word for word in re.split(r"\W+", row) if word} for name, row in rows}
+    assert written.pop("mocktee") == {"nothing", "of", "ours"}
+    assert written.pop("secrecy") == {"nothing"}
+    assert written == {name: ARROWS[name] for name in PRODUCT - {"secrecy"}}
 
 
 def test_every_top_level_package_is_in_the_table() -> None:
