@@ -115,7 +115,7 @@ async def handshake(stage: Stage, report: Report) -> None:
     report.add(
         Figure("handshake + resource, wall, KBS and quote included", "ms", tuple(walls), "lower")
     )
-    report.add(Figure("handshake + resource, own CPU time", "ms", tuple(own), "lower", 15))
+    report.add(Figure("handshake + resource, own CPU time", "ms", tuple(own), "lower", 10))
 
 
 async def measure(report: Report) -> None:

@@ -40,7 +40,8 @@ class Limits:
     # When untaken messages leave a connection no room for so long, the stream that holds most of
     # them is ended, so that one slow handler cannot hold up the other calls for ever, seconds.
     crowded_s: float = 10.0
-    # A peer that has replies waiting and takes none of them for so long is disconnected, seconds.
+    # A peer that has more replies waiting than are buffered, and does not take enough of them for
+    # handlers to go on within so long, is disconnected, seconds.
     stalled_write_s: float = 60.0
     # How long replies may take to leave a connection that is being closed in order, seconds.
     flush_s: float = 2.0
