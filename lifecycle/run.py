@@ -12,7 +12,7 @@ import uvloop
 
 from lifecycle.console import detach
 from lifecycle.errors import LifecycleError
-from secrecy.journal import get_logger
+from secrecy.journal import get_logger, place_of
 from secrecy.process import harden_process, lock_memory
 
 log = get_logger("lifecycle")
@@ -123,14 +123,3 @@ def run_service(main: Callable[[Shutdown], Awaitable[None]]) -> int:
             log.error("failed", error=type(cause).__name__, place=place)  # noqa: TRY400
         return EXIT_FAILED
     return EXIT_OK
-
-
-def place_of(error: BaseException) -> str:
-    """Return function and line of the innermost frame, which give away no content."""
-    trace = error.__traceback__
-    place = "unknown"
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        place = f"{code.co_name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

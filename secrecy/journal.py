@@ -108,6 +108,17 @@ def configure_logging(level: str = "warning", stream: TextIO | None = None) -> N
     logging.getLogger("oss2").setLevel(logging.WARNING)
 
 
+def place_of(error: BaseException) -> str:
+    """Return function and line of the innermost frame, which give away no content."""
+    trace = error.__traceback__
+    place = "unknown"
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f"{code.co_name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
 def get_logger(component: str) -> Any:
     """Return the logger of one component. Call it at module level; configuration may come later."""
     return structlog.get_logger(component=component)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lifecycle.run import first_cause, place_of
+from lifecycle.run import first_cause
+from secrecy.journal import place_of
 
 
 def describe(error: BaseException) -> dict[str, str]:

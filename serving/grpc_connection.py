@@ -23,8 +23,7 @@ from h2.exceptions import H2Error
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
-from lifecycle.run import place_of
-from secrecy.journal import get_logger
+from secrecy.journal import get_logger, place_of
 from serving.grpc_call import (
     MAX_ECHO,
     Headers,

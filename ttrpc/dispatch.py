@@ -14,8 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from lifecycle.run import place_of
-from secrecy.journal import get_logger
+from secrecy.journal import get_logger, place_of
 from ttrpc.errors import MessageDecodeError, MessageTooLargeError, ServiceTableError
 from ttrpc.frames import MAX_DATA_BYTES
 from ttrpc.inbox import Inbox
