@@ -45,9 +45,16 @@ async def test_ten_secrets_at_once_cost_one_quote_and_one_handshake(stage: Stage
 
 async def test_a_denied_resource_costs_no_further_quote(stage: Stage) -> None:
     await _session(stage)
+    await stage.harness.put_resource("e2e/denied/1", b"never seen")
     before = await stage.harness.quotes_made()
-    refused = await stage.cguest("resource", "get", "kbs:///e2e/missing/1")
-    assert refused.code == 1
+    await stage.harness.kbs.add_fault(
+        kind="refuse", status=401, type="PolicyDeny", detail="Access denied by policy",
+        path="/kbs/v0/resource/e2e/denied", count=1,
+    )  # fmt: skip
+    for name in ("denied", "missing"):
+        refused = await stage.cguest("resource", "get", f"kbs:///e2e/{name}/1")
+        assert refused.code == 1, refused.err
+        assert ("PolicyDeny" if name == "denied" else "resource missing") in refused.err
     assert await stage.harness.quotes_made() == before
 
 
