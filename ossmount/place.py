@@ -7,18 +7,16 @@ taken away by the descriptor of the parent.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from types import TracebackType
 from typing import Final, Self
 
+from lifecycle.detaching import detach_below
 from lifecycle.directories import descriptor_path, enter, open_directory
 from ossmount.errors import MountPointError
 from ossmount.kernel import MountLine, mount_lines
 
-MNT_DETACH: Final = 2  # include/linux/fs.h
-UMOUNT_NOFOLLOW: Final = 8
 HINTS: Final = {errno.ENOENT: "create the directory"}
 REASONS: Final = {
     errno.ELOOP: "is reached through a symbolic link; links are not followed",
@@ -86,8 +84,7 @@ class MountPlace:
         own, top = self._own, self._topmost()
         if own is None or top is None or (own.number, own.source) != (top.number, top.source):
             return
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.umount2(ctypes.c_char_p(os.fsencode(self.inside)), MNT_DETACH | UMOUNT_NOFOLLOW)
+        detach_below(self._parent, os.path.basename(self.path))
 
     def close(self) -> None:
         os.close(self._directory)

@@ -1,16 +1,12 @@
-"""Detaching a mount from the tree (umount2(2)); Python's standard library has no call for it."""
+"""Taking a mount of the hub away by its path, through no symbolic link."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-from typing import Final
 
-from lifecycle.directories import descriptor_path, open_directory
-
-MNT_DETACH: Final = 2  # include/linux/fs.h: out of the tree now, gone when nobody uses it
-UMOUNT_NOFOLLOW: Final = 8  # never through a symbolic link
+from lifecycle.detaching import detach_below
+from lifecycle.directories import open_directory
 
 
 def detach(mount_point: str) -> bool:
@@ -26,7 +22,7 @@ def detach(mount_point: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        code = _umount(descriptor_path(directory, name))
+        code = detach_below(directory, name)
     finally:
         os.close(directory)
     if code == 0:
@@ -34,10 +30,3 @@ def detach(mount_point: str) -> bool:
     if code in (errno.EINVAL, errno.ENOENT):  # not a mount point; no such path
         return False
     raise OSError(code, f"umount2: {os.strerror(code)}", mount_point)
-
-
-def _umount(path: str) -> int:
-    """Return the error number, 0 for none."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    flags = MNT_DETACH | UMOUNT_NOFOLLOW
-    return 0 if libc.umount2(ctypes.c_char_p(os.fsencode(path)), flags) == 0 else ctypes.get_errno()
