@@ -50,7 +50,8 @@ class ForgeryGuard:
         is what an absolute request target names, which counts as well.
         """
         if list(values) != [self.value]:
-            return Reply(403, f"Forbidden: header {self.name}: {self.value} is required".encode())
+            # Not with which value: the answer goes to the log, too, and so to the host's console.
+            return Reply(403, f"Forbidden: header {self.name} is required".encode())
         named = [*hosts, *([authority] if authority is not None else [])]
         if len(hosts) != 1 or not all(self._is_ours(host) for host in named):
             return Reply(403, b"Forbidden: Host is neither loopback nor configured")
