@@ -256,11 +256,20 @@ class ReceiptLog:
         self._thread.start()
 
     async def close(self) -> None:
-        """Write what waits, and end the thread. Idempotent."""
+        """Write what waits, and end the thread. Idempotent.
+
+        Cancellation is passed on when the thread has ended: it writes to descriptors that whoever
+        opened them closes next.
+        """
         with self._lock:
             self._closing = True
             self._lock.notify()
-        await asyncio.to_thread(self._thread.join)
+        ended = asyncio.create_task(asyncio.to_thread(self._thread.join))
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            await asyncio.wait([ended])
+            raise
 
 
 @asynccontextmanager

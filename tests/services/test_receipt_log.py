@@ -250,6 +250,33 @@ async def test_a_receipt_names_who_asked_and_how_it_went(folder: Path) -> None:
     ]
 
 
+async def test_nothing_is_closed_under_the_thread_that_writes() -> None:
+    go_on, writing = threading.Event(), threading.Event()
+
+    class Slow(MemoryStore):
+        def append(self, data: bytes) -> None:
+            writing.set()
+            go_on.wait()
+            super().append(data)
+
+    store = Slow()
+    scribe = Scribe(store, segment_receipts=10, segments=2)
+    scribe.open(required=False)
+    log = ReceiptLog(scribe, LogSettings())
+    log.start()
+    log.note(RELEASE)
+    await asyncio.to_thread(writing.wait)
+    closing = asyncio.create_task(log.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert len(store.chain().receipts) == 2
+
+
 async def test_reading_goes_on_while_files_come_and_go(folder: Path) -> None:
     async with open_log(folder, LogSettings(segment_receipts=3, segments=2)) as log:
         for _ in range(60):
