@@ -16,11 +16,12 @@ import pytest
 from cdh.agent_client import AgentSessionSource
 from kbs import AttestedSession, SessionKeeper, SessionSource, TeeKey, session_to_aa_json
 from kbs import TeeKeyAlgorithm as Algorithm
-from lifecycle import UnixAddress, listen_unix
+from lifecycle import UnixAddress
 from protos import attestation_agent_pb2 as aa
 from protos import services
 from secrecy import Secret
-from ttrpc import CallContext, Code, Method, Server, ServiceTable, StatusError
+from tests.services.table_server import serve
+from ttrpc import CallContext, Code, Method, ServiceTable, StatusError
 
 
 class Attester:
@@ -80,17 +81,13 @@ async def over_socket(folder: Path) -> AsyncIterator[Rig]:
         services.ATTESTATION_AGENT,
         {"GetToken": Method(aa.GetTokenRequest, aa.GetTokenResponse, get_token)},
     )
-    address = UnixAddress(str(folder / "aa.sock"))
-    source = AgentSessionSource(address)
-    server = Server([table])
-    with await listen_unix(address) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(listener.sock))
-            try:
-                yield Rig(source, attester)
-            finally:
-                await source.aclose()
-                serving.cancel()
+    path = folder / "aa.sock"
+    source = AgentSessionSource(UnixAddress(str(path)))
+    async with serve([table], path):
+        try:
+            yield Rig(source, attester)
+        finally:
+            await source.aclose()
 
 
 Opener = Callable[[Path], AbstractAsyncContextManager[Rig]]

@@ -30,7 +30,6 @@ from kbs import (
     PolicyDeniedError,
     ResourceUri,
 )
-from lifecycle import UnixAddress, listen_unix
 from protos import services
 from protos.stubs import (
     GetResourceStub,
@@ -41,12 +40,11 @@ from protos.stubs import (
 )
 from secrecy import Secret
 from tests.conftest import ROOT
+from tests.services.table_server import serve
 from ttrpc import (
     Client,
     Code,
     DeadlineError,
-    Server,
-    ServiceTable,
     StatusError,
 )
 
@@ -68,18 +66,6 @@ class Resources:
 
 def sealed(name: str) -> str:
     return seal_vault(name, kid=SIGNER.kid, private_jwk=SIGNER.private_jwk)
-
-
-@asynccontextmanager
-async def serve(tables: list[ServiceTable], path: Path) -> AsyncIterator[None]:
-    server = Server(tables)
-    with await listen_unix(UnixAddress(str(path))) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(listener.sock))
-            try:
-                yield
-            finally:
-                serving.cancel()
 
 
 @asynccontextmanager

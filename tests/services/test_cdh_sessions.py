@@ -6,8 +6,6 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,23 +13,12 @@ import pytest
 from cdh.agent_client import AgentSessionSource
 from cdh.errors import AgentRefusedError, AgentUnreachableError
 from kbs import AttestedSession, TeeKey, TeeKeyAlgorithm, session_to_aa_json
-from lifecycle import UnixAddress, listen_unix
+from lifecycle import UnixAddress
 from protos import attestation_agent_pb2 as aa
 from protos import services
 from secrecy import Secret
-from ttrpc import CallContext, Code, Method, Server, ServiceTable, StatusError
-
-
-@asynccontextmanager
-async def serve(tables: list[ServiceTable], path: Path) -> AsyncIterator[None]:
-    server = Server(tables)
-    with await listen_unix(UnixAddress(str(path))) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(listener.sock))
-            try:
-                yield
-            finally:
-                serving.cancel()
+from tests.services.table_server import serve
+from ttrpc import CallContext, Code, Method, ServiceTable, StatusError
 
 
 class FakeAgent:

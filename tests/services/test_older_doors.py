@@ -21,13 +21,14 @@ from agent.sample import SampleAttester
 from agent.service import AgentServicer
 from agent.tokens import TokenIssuer
 from kbs import KbsError
-from lifecycle import SocketError, UnixAddress, listen_unix
+from lifecycle import SocketError, listen_unix
 from protos import attestation_agent_pb2 as aa
 from protos import keyprovider_pb2, services
 from protos.stubs import KeyProviderStub, OlderGetResourceStub
 from protos.tables import attestation_agent_table
 from serving.doors import UnixDoor
 from tests.services.older_kbs import ERAS, OlderKbs, serving
+from tests.services.table_server import serve
 from tests.wire.keywrap_samples import (
     KEK,
     OPTIONS,
@@ -248,15 +249,10 @@ async def test_doors_are_those_that_are_configured() -> None:
 
 @asynccontextmanager
 async def _agent_client(folder: Path, agent: AttestationAgent) -> AsyncIterator[Client]:
-    address = UnixAddress(str(folder / "agent.sock"))
-    tokens = TokenIssuer(_NoSessions())
-    server = Server([attestation_agent_table(AgentServicer(agent, tokens))])
-    with await listen_unix(address) as listening:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(server.serve(listening.sock))
-            async with await Client.connect(address.path) as client:
-                yield client
-            task.cancel()
+    path = folder / "agent.sock"
+    tables = [attestation_agent_table(AgentServicer(agent, TokenIssuer(_NoSessions())))]
+    async with serve(tables, path), await Client.connect(str(path)) as client:
+        yield client
 
 
 class _NoSessions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from cdh.config import CdhConfig, KbcSection
 from cguestd.compose import Parts, open_services
 from cguestd.config import CguestdConfig
 from kbs import TeeKeyAlgorithm
-from lifecycle import UnixAddress, listen_unix
 from mocktee.kbs import KbsOptions, MockKbs
 from mocktee.pki import MockPki
 from protos.stubs import AttestationAgentStub
-from ttrpc import Client, Server, StatusError
+from tests.services.table_server import serve
+from ttrpc import Client, StatusError
 
 PKI = MockPki.create()
 URI = "kbs:///default/key/1"
@@ -67,14 +66,9 @@ async def test_one_process_fetches_with_it(guest: Guest) -> None:
 
 async def test_another_process_is_refused_by_name(guest: Guest, tmp_path: Path) -> None:
     assert guest.parts.agent is not None
-    address = UnixAddress(str(tmp_path / "agent.sock"))
-    with await listen_unix(address) as listening:
-        async with asyncio.TaskGroup() as group:
-            server = Server(guest.parts.agent.tables)
-            serving = group.create_task(server.serve(listening.sock))
-            async with await Client.connect(address.path) as client:
-                with pytest.raises(StatusError) as caught:
-                    await AttestationAgentStub(client).get_token("kbs")
-            serving.cancel()
+    path = tmp_path / "agent.sock"
+    async with serve(guest.parts.agent.tables, path), await Client.connect(str(path)) as client:
+        with pytest.raises(StatusError) as caught:
+            await AttestationAgentStub(client).get_token("kbs")
     assert "a key of kind ML-KEM-768+A192KW cannot be handed over" in caught.value.message
     assert "run cguestd" in caught.value.message

@@ -29,11 +29,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from lifecycle import UnixAddress, listen_unix
-from protos.tables import attestation_agent_table, get_resource_table
 from tests.services.rest_process import RestProcess
-from tests.services.test_rest_ttrpc import FakeServices
-from ttrpc import Server
+from tests.services.test_rest_ttrpc import peer
 
 Operation: TypeAlias = schemathesis.schemas.APIOperation[Any, Any, Any, Any]
 ROUTES = {
@@ -59,15 +56,10 @@ class Backends:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        services = FakeServices()
-        server = Server([get_resource_table(services), attestation_agent_table(services)])
         self.loop, self.ended = asyncio.get_running_loop(), asyncio.Event()
-        with await listen_unix(UnixAddress(str(self.path))) as listening:
-            async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(server.serve(listening.sock))
-                self.started.set()
-                await self.ended.wait()
-                serving.cancel()
+        async with peer(self.path):
+            self.started.set()
+            await self.ended.wait()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle import UnixAddress, listen_unix
+from lifecycle import UnixAddress
 from protos import api_pb2
 from protos import attestation_agent_pb2 as pb
 from protos.tables import AttestationAgentServicer, attestation_agent_table, get_resource_table
@@ -19,7 +19,8 @@ from rest.backends import Backends, TtrpcAttestation, TtrpcResources
 from rest.config import RestConfig
 from rest.strict import Compatibility
 from tests.services.rest_browser import Browser
-from ttrpc import CallContext, Code, Server, ServiceTable, StatusError
+from tests.services.table_server import serve
+from ttrpc import CallContext, Code, ServiceTable, StatusError
 
 EVENT = b'{"domain":"d","operation":"o","content":"c"}'
 
@@ -71,14 +72,8 @@ async def peer(path: Path) -> AsyncIterator[None]:
     """Serve both services on one socket."""
     services = FakeServices()
     tables: list[ServiceTable] = [get_resource_table(services), attestation_agent_table(services)]
-    server = Server(tables)
-    with await listen_unix(UnixAddress(str(path))) as listener:
-        async with asyncio.TaskGroup() as tasks:
-            serving = tasks.create_task(server.serve(listener.sock))
-            try:
-                yield
-            finally:
-                serving.cancel()
+    async with serve(tables, path):
+        yield
 
 
 @asynccontextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,12 +18,12 @@ from cdh.compose import RunningHub, open_hub
 from cdh.config import AgentSection, CdhConfig, KbcSection, NamedKbc
 from cdh.errors import ConfigurationRefusedError
 from kbs import NoKbsAnsweredError, PolicyDeniedError, UnknownKbsError
-from lifecycle import UnixAddress, listen_unix
 from protos import attestation_agent_pb2 as aa
 from protos import services
 from tests.services.fake_kbs import FakeKbs, answer, running
 from tests.services.kbs_client_parts import Attester
-from ttrpc import CallContext, Method, Server, ServiceTable
+from tests.services.table_server import serve
+from ttrpc import CallContext, Method, ServiceTable
 
 URI = "kbs:///default/key/1"
 
@@ -45,15 +44,9 @@ async def _agent_socket(sessions: KbsSessions, folder: Path) -> AsyncIterator[st
         return aa.GetTokenResponse(Token=token.reveal())
 
     methods = {"GetToken": Method(aa.GetTokenRequest, aa.GetTokenResponse, get_token)}
-    server = Server([ServiceTable(services.ATTESTATION_AGENT, methods)])
-    address = UnixAddress(str(folder / "aa.sock"))
-    with await listen_unix(address) as listener:
-        serving = asyncio.create_task(server.serve(listener.sock))
-        try:
-            yield f"unix://{address.path}"
-        finally:
-            serving.cancel()
-            await asyncio.wait([serving])
+    path = folder / "aa.sock"
+    async with serve([ServiceTable(services.ATTESTATION_AGENT, methods)], path):
+        yield f"unix://{path}"
 
 
 @asynccontextmanager
