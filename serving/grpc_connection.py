@@ -61,13 +61,17 @@ class GrpcLimits:
     calls_per_connection: int = 256
     request_bytes_per_connection: int = 16 * 1024 * 1024
     request_bytes: int = 64 * 1024 * 1024
+    # Replies from the end of their handlers until the peer has taken them, as over ttRPC. One for
+    # which there is no room is dropped, and its call fails.
+    reply_bytes_per_connection: int = 64 * 1024 * 1024
+    reply_bytes: int = 128 * 1024 * 1024
     receive_s: float = 30.0  # for the whole of one request
     stalled_write_s: float = 60.0  # without taking anything of what was written
     flush_s: float = 2.0  # for what was written to leave a connection that is closed in order
 
 
 class Budget:
-    """Bytes of requests in flight, of one connection or of all."""
+    """Bytes of requests in flight or of replies, of one connection or of all."""
 
     def __init__(self, total: int) -> None:
         self._left = total
@@ -82,6 +86,14 @@ class Budget:
     def give_back(self, size: int) -> None:
         """Return what was taken."""
         self._left += size
+
+
+@dataclass(frozen=True, slots=True)
+class CommonBudgets:
+    """What all connections of a server share."""
+
+    requests: Budget
+    replies: Budget
 
 
 class Share:
@@ -151,13 +163,14 @@ class Calls(AbstractHandler):
         self,
         methods: MethodIndex,
         limits: GrpcLimits,
-        shared_bytes: Budget,
+        common: CommonBudgets,
         peer: PeerCredentials | None,
         group: asyncio.TaskGroup,
     ) -> None:
         self._methods = methods
         self._limits = limits
-        self._budgets = (Budget(limits.request_bytes_per_connection), shared_bytes)
+        self._requests = (Budget(limits.request_bytes_per_connection), common.requests)
+        self._replies = (Budget(limits.reply_bytes_per_connection), common.replies)
         self._peer = peer
         self._group = group
         self._tasks: dict[Stream, asyncio.Task[None]] = {}
@@ -205,7 +218,8 @@ class Calls(AbstractHandler):
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                await self._answer(stream, headers, limit)
+                with Share(*self._replies) as share:
+                    await self._answer(stream, headers, share, limit)
         except TimeoutError:
             log.warning("reply not taken", seconds=self._limits.stalled_write_s)
             self.abort()
@@ -217,13 +231,18 @@ class Calls(AbstractHandler):
             )
             self.abort()
 
-    async def _answer(self, stream: Stream, headers: Headers, limit: asyncio.Timeout) -> None:
+    async def _answer(
+        self, stream: Stream, headers: Headers, share: Share, limit: asyncio.Timeout
+    ) -> None:
         def writing() -> None:
             loop = asyncio.get_running_loop()
             limit.reschedule(loop.time() + self._limits.stalled_write_s)
 
         try:
             reply = await self._reply(stream, headers)
+            if not share.take(len(reply)):
+                reply = b""  # not kept while the peer takes the status
+                raise StatusError(Code.RESOURCE_EXHAUSTED, "too many large replies at once")
         except NotGrpcError as error:
             writing()
             await send_http_status(stream, error.http_status)
@@ -241,7 +260,7 @@ class Calls(AbstractHandler):
         method = self._methods.find(call.path)
         log.debug("call", method=call.path)
         context = context_of(call, self._peer)
-        with Share(*self._budgets) as share:
+        with Share(*self._requests) as share:
             seconds = self._limits.receive_s
             if call.timeout_s is not None:
                 seconds = min(seconds, call.timeout_s)

@@ -22,7 +22,7 @@ from lifecycle.sockets import BACKLOG, ListeningSocket
 from secrecy.journal import get_logger
 from serving.doors import GrpcDoor, LoopbackAddress
 from serving.grpc_call import MethodIndex
-from serving.grpc_connection import Budget, Calls, GrpcConnection, GrpcLimits
+from serving.grpc_connection import Budget, Calls, CommonBudgets, GrpcConnection, GrpcLimits
 from ttrpc import ServiceTable
 from ttrpc.accepting import OVERLOAD_PAUSE_S, OVERLOADED, PEER_LEFT, credentials_of
 
@@ -40,7 +40,9 @@ class GrpcServer:
         """Raises :class:`ttrpc.ServiceTableError` if two tables have the same name."""
         self._methods = MethodIndex(tables)
         self._limits = limits if limits is not None else GrpcLimits()
-        self._bytes = Budget(self._limits.request_bytes)
+        self._budgets = CommonBudgets(
+            Budget(self._limits.request_bytes), Budget(self._limits.reply_bytes)
+        )
         self._connections: set[GrpcConnection] = set()
         self._left = asyncio.Event()  # a connection has gone
         self._stopping = asyncio.Event()
@@ -153,7 +155,7 @@ class GrpcServer:
 
         if accepted.family != socket.AF_UNIX:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        calls = Calls(self._methods, self._limits, self._bytes, credentials_of(accepted), group)
+        calls = Calls(self._methods, self._limits, self._budgets, credentials_of(accepted), group)
         connection = GrpcConnection(calls, self._limits, forget)
         opened.add(connection)
         self._connections.add(connection)

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.grpc_call import MethodIndex
-from serving.grpc_connection import Budget, Calls, FrameBound, GrpcConnection, GrpcLimits
+from serving.grpc_connection import (
+    Budget,
+    Calls,
+    CommonBudgets,
+    FrameBound,
+    GrpcConnection,
+    GrpcLimits,
+)
 from tests.services.grpc_peers import GET, Echo, payload_of
 
 
@@ -77,9 +84,8 @@ async def _feed(chunks: list[bytes]) -> None:
     transport = Transport()
     forgotten: list[GrpcConnection] = []
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        calls = Calls(
-            MethodIndex([Echo().table()]), limits, Budget(limits.request_bytes), None, group
-        )
+        common = CommonBudgets(Budget(limits.request_bytes), Budget(limits.reply_bytes))
+        calls = Calls(MethodIndex([Echo().table()]), limits, common, None, group)
         connection = GrpcConnection(calls, limits, forgotten.append)
         connection.connection_made(cast("Any", transport))
         for chunk in chunks:
