@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from demo.stage import Finished, Stage, run
 from protos.stubs import AttestationStatusStub
-from tests.rules.test_metrics_text import parse
+from tests.rules.exposition import parse
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 HELD_SECONDS = 600

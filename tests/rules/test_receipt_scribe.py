@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +10,6 @@ from receipts import (
     Access,
     Body,
     Caller,
-    Chain,
     Checkpoint,
     Gap,
     Genesis,
@@ -20,52 +17,11 @@ from receipts import (
     Restart,
     Segment,
     Subject,
-    examine_chain,
 )
 from receipts.record import MAX_RECEIPT_BYTES
 from receipts.scribe import MAX_SEGMENT_BYTES, PART, Scribe
+from tests.rules.memory_store import MemoryStore
 from tests.rules.receipt_samples import RELEASE, accesses
-
-
-class MemoryStore:
-    """A store that fails when told to; changes nothing then."""
-
-    def __init__(self) -> None:
-        self.files: dict[int, bytes] = {}
-        self.aside: dict[int, bytes] = {}
-        self.full = False
-
-    def load(self) -> dict[int, bytes]:
-        return dict(sorted(self.files.items()))
-
-    def append(self, data: bytes) -> None:
-        self._room()
-        self.files[max(self.files)] += data
-
-    def begin(self, number: int, data: bytes) -> None:
-        self._room()
-        assert number not in self.files
-        self.files[number] = data
-
-    def drop(self, number: int) -> None:
-        del self.files[number]
-
-    def cut(self, number: int, size: int) -> None:
-        self.files[number] = self.files[number][:size]
-        if not size:
-            del self.files[number]
-
-    def set_aside(self) -> None:
-        self.aside, self.files = self.files, {}
-
-    def _room(self) -> None:
-        if self.full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    def chain(self) -> Chain:
-        return examine_chain(
-            line for _, text in sorted(self.files.items()) for line in text.split(b"\n")[:-1]
-        )
 
 
 def _scribe(store: MemoryStore, *, required: bool = False, size: int = 4) -> Scribe:

@@ -32,8 +32,8 @@ from receipts.log import QUEUE
 from receipts.record import Caller, Subject
 from receipts.scribe import Scribe
 from receipts.sink import asked_by
+from tests.rules.memory_store import MemoryStore
 from tests.rules.receipt_samples import RELEASE
-from tests.rules.test_receipt_scribe import MemoryStore
 from tests.services import small_filesystem
 
 

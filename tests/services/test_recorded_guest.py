@@ -19,7 +19,7 @@ from kbs import PolicyDeniedError, ResourceUriError
 from lifecycle import SettingsError
 from mocktee.kbs import KbsOptions, MockKbs
 from receipts import Access, Gap, ReceiptsDamagedError, Subject, examine_chain, read_directory
-from tests.rules.test_metrics_text import parse
+from tests.rules.exposition import parse
 from tests.services import small_filesystem
 from tests.services.test_post_quantum_session import PKI, SECRET, URI, config_at
 
