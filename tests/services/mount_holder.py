@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cdh.mounts.supervisor import MountSupervisor
 from secrecy.journal import configure_logging
-from tests.services.test_mount_supervisor import FAKE, launch_at
+from tests.services.scripted_mount import FAKE, launch_at
 
 
 async def hold(target: Path, state: Path) -> None:

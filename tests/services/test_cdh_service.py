@@ -40,6 +40,7 @@ from protos.stubs import (
 )
 from secrecy import Secret
 from tests.conftest import ROOT
+from tests.services.scripted_mount import FAKE
 from tests.services.table_server import serve
 from ttrpc import (
     Client,
@@ -48,7 +49,6 @@ from ttrpc import (
     StatusError,
 )
 
-FAKE = Path(__file__).with_name("fake_ossmount.py")
 SIGNER = generate_signing_key("kbs:///sign/key/1")
 
 

@@ -15,37 +15,17 @@ import pytest
 import uvloop
 
 from cdh.errors import MountFailedError, MountNotFoundError, MountPointError, MountRefusedError
-from cdh.mounts.launch import Launch, OssCredentials
 from cdh.mounts.mountinfo import read_mountinfo, topmost
-from cdh.mounts.spec import OSS, MountPolicy, MountRequest, MountSpec
 from cdh.mounts.supervisor import MountState, MountStatus, MountSupervisor, SupervisionPolicy
 from cdh.mounts.unmount import detach
-from secrecy import Secret
 from tests.conftest import ROOT
+from tests.services.scripted_mount import FAKE, KEY_ID, KEY_SECRET, launch_at
 
-FAKE = Path(__file__).with_name("fake_ossmount.py")
-KEY_ID, KEY_SECRET = "LTAI-the-id", "the-secret-access-key"
 QUICK = SupervisionPolicy(
     start_seconds=10.0, stop_seconds=0.5, restart_delays=(0.01, 0.01), stable_seconds=3600.0
 )
 
 pytestmark = pytest.mark.real
-
-
-def launch_at(path: Path, bucket: str = "data-bucket") -> Launch:
-    options = {
-        "akId": KEY_ID,
-        "akSecret": KEY_SECRET,
-        "bucket": bucket,
-        "path": "/",
-        "url": "https://oss-cn-x.aliyuncs.com",
-        "otherOpts": "-o ro",
-        "volumeId": "vol",
-    }
-    policy = MountPolicy(allowed_roots=(str(path.parents[len(path.parents) - 2]),))
-    spec = MountSpec.parse(MountRequest(OSS, options, (), str(path)), policy)
-    keys = OssCredentials.check(Secret(KEY_ID), Secret(KEY_SECRET))
-    return Launch(spec, keys, ca_pem=None, memory_bytes=64 << 20)
 
 
 class Workshop:

@@ -27,7 +27,7 @@ from kbs import KbsError
 from rest.config import RestConfig
 from rest.errors import BackendError
 from serving.supervisor import Part, Supervisor
-from tests.services.test_mount_supervisor import FAKE, launch_at
+from tests.services.scripted_mount import FAKE, launch_at
 
 LIMIT_SECONDS = 30
 
