@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final
 
@@ -25,7 +25,10 @@ _PEM: Final = "-----BEGIN "
 
 def describe(settings: Settings[msgspec.Struct], program: str) -> str:
     """Return all settings as lines ``key = value  # source``, then notes and weakenings."""
-    rows = [(_left(key, value), str(settings.source_of(key))) for key, value in _all(settings)]
+    rows = [
+        (_left(key, value), str(settings.source_of(key)))
+        for key, value in values_of(settings.value)
+    ]
     width = max(len(left) for left, _ in rows if len(left) <= 80)
     lines = [f"# {program}: what it would run with, and where each value is from"]
     lines += [f"{left:<{width}}  # {source}" for left, source in rows]
@@ -40,10 +43,6 @@ def weakening_lines(settings: Settings[msgspec.Struct]) -> list[str]:
         f"{weakening.key} ({settings.source_of(weakening.key)}): {weakening.reason}"
         for weakening in settings.weakenings
     ]
-
-
-def _all(settings: Settings[msgspec.Struct]) -> Iterator[tuple[str, object]]:
-    return values_of(settings.value)
 
 
 def _left(key: str, value: object) -> str:
