@@ -147,6 +147,7 @@ async def call(
     method: str = GET,
     timeout: float | None = None,
     metadata: tuple[tuple[str, str], ...] = (),
+    wait_for_ready: bool = False,
 ) -> bytes:
     call = channel.unary_unary(
         method,
@@ -154,7 +155,7 @@ async def call(
         response_deserializer=api_pb2.GetResourceResponse.FromString,
     )
     request = api_pb2.GetResourceRequest(ResourcePath=text)
-    reply = await call(request, timeout=timeout, metadata=metadata)
+    reply = await call(request, timeout=timeout, metadata=metadata, wait_for_ready=wait_for_ready)
     return bytes(reply.Resource)
 
 
