@@ -1,7 +1,9 @@
-"""``api-server-rest`` as a child process for tests that ask it over HTTP without asyncio."""
+"""``api-server-rest`` as a child process: starting it, and asking it."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.stage import free_port
 from tests.conftest import ROOT
 
 READY_SECONDS = 20.0
@@ -34,7 +37,7 @@ class RestProcess:
         ``descriptors`` is how many the process may have.
         """
         limit = [] if descriptors is None else ["prlimit", f"--nofile={descriptors}:{descriptors}"]
-        port = _free_port()
+        port = free_port()
         notify = backends.with_name("notify")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
             told.bind(str(notify))
@@ -56,8 +59,15 @@ class RestProcess:
         assert code == 0
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+async def get(port: int, target: str) -> bytes:
+    """Ask until somebody listens."""
+    while True:
+        with contextlib.suppress(ConnectionRefusedError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        await asyncio.sleep(0.02)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
 
+from demo.stage import free_port
 from protos import attestation_agent_pb2 as aa
 from protos import keyprovider_pb2, services
 from tests.conftest import ROOT
@@ -35,12 +35,6 @@ offline_files = ["{folder}/keys.json"]
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
 @asynccontextmanager
 async def _program(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a program of ours; afterwards it ends in order when asked to."""
@@ -60,7 +54,7 @@ def _channel(target: str) -> grpc.aio.Channel:
 
 
 async def test_the_hub_unwraps_on_a_loopback_port(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     (tmp_path / "keys.json").write_text(json.dumps({"default/image-kek/test-1": b64(KEK)}))
     config = tmp_path / "cdh.toml"
     config.write_text(HUB.format(port=port, folder=tmp_path))

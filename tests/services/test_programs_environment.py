@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.stage import free_port
 from lifecycle.environment import DOCUMENTED, KEPT, PATH
 from tests.conftest import ROOT
-from tests.services.test_rest_program import free_port, get
+from tests.services.rest_process import get
 
 LIMIT_SECONDS = 60
 # As the installed programs begin; sources are found as an installed package would be.

@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from demo.stage import free_port
 from tests.conftest import ROOT
+from tests.services.rest_process import get
 
 
 async def start(*arguments: str, before: Sequence[str] = ()) -> asyncio.subprocess.Process:
@@ -24,27 +25,6 @@ async def start(*arguments: str, before: Sequence[str] = ()) -> asyncio.subproce
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
-async def get(port: int, target: str) -> bytes:
-    """Ask until somebody listens."""
-    while True:
-        with contextlib.suppress(ConnectionRefusedError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            break
-        await asyncio.sleep(0.02)
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
 
 
 async def test_it_starts_without_backends_and_stops_in_order() -> None:
