@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -28,3 +31,17 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of all threads; resolution is one clock tick (usually 10 ms)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+async def one_after_another(
+    pid: int, call: Callable[[], Awaitable[object]], count: int
+) -> tuple[float, float]:
+    """Call ``count`` times; return median time and processor time of ``pid`` for one, in ms."""
+    samples = []
+    before = cpu_seconds(pid)
+    for _ in range(count):
+        start = time.perf_counter()
+        await call()
+        samples.append((time.perf_counter() - start) * 1000)
+    own = (cpu_seconds(pid) - before) / count * 1000
+    return statistics.median(samples), own

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 
 from bench.figures import Figure, Report
-from bench.processes import cpu_seconds
+from bench.processes import one_after_another
 from demo.stage import Stage
 from protos.stubs import GetResourceStub
 
@@ -31,20 +30,12 @@ async def twenty(stage: Stage) -> tuple[float, int]:
 
 
 async def warm(stage: Stage) -> tuple[float, float]:
-    """One resource after another, each fetched from the key broker.
-
-    Returns the median and the daemon's own processor time for one, in milliseconds.
-    """
-    samples = []
+    """One resource after another, each fetched from the key broker."""
     async with await stage.hub() as client:
         stub = GetResourceStub(client)
-        before = cpu_seconds(stage.daemon.pid)
-        for _ in range(WARM):
-            start = time.perf_counter()
-            await stub.get_resource("kbs:///bench/many/0", timeout_s=50)
-            samples.append((time.perf_counter() - start) * 1000)
-        own = (cpu_seconds(stage.daemon.pid) - before) / WARM * 1000
-    return statistics.median(samples), own
+        return await one_after_another(
+            stage.daemon.pid, lambda: stub.get_resource("kbs:///bench/many/0", timeout_s=50), WARM
+        )
 
 
 async def measure(report: Report) -> None:

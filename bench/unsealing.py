@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 
 from bench.figures import Figure, Report
-from bench.processes import cpu_seconds
+from bench.processes import cpu_seconds, one_after_another
 from cdh.sealed.seal import generate_signing_key, seal_vault
 from demo.stage import Stage
 from protos.stubs import SealedSecretStub
@@ -23,6 +22,16 @@ TEXTS = [
 ]
 
 
+async def at_once(stage: Stage, stub: SealedSecretStub) -> tuple[float, float]:
+    """All of TEXTS: wall clock and the daemon's own processor time in milliseconds."""
+    before = cpu_seconds(stage.daemon.pid)
+    start = time.perf_counter()
+    await asyncio.gather(*(stub.unseal_secret(text, timeout_s=50) for text in TEXTS))
+    wall = time.perf_counter() - start
+    own = cpu_seconds(stage.daemon.pid) - before
+    return wall * 1000, own * 1000
+
+
 async def hundred(stage: Stage) -> tuple[float, float, int]:
     """SECRETS opened at once without a session, over one connection as kata-agent has it.
 
@@ -32,12 +41,8 @@ async def hundred(stage: Stage) -> tuple[float, float, int]:
     quotes = await stage.harness.quotes_made()
     async with await stage.hub() as client:
         stub = SealedSecretStub(client)
-        before = cpu_seconds(stage.daemon.pid)
-        start = time.perf_counter()
-        await asyncio.gather(*(stub.unseal_secret(text, timeout_s=50) for text in TEXTS))
-        wall = time.perf_counter() - start
-        own = cpu_seconds(stage.daemon.pid) - before
-    return wall * 1000, own * 1000, await stage.harness.quotes_made() - quotes
+        wall, own = await at_once(stage, stub)
+    return wall, own, await stage.harness.quotes_made() - quotes
 
 
 async def again(stage: Stage) -> tuple[float, float]:
@@ -45,29 +50,16 @@ async def again(stage: Stage) -> tuple[float, float]:
     async with await stage.hub() as client:
         stub = SealedSecretStub(client)
         await stub.unseal_secret(TEXTS[0], timeout_s=50)
-        before = cpu_seconds(stage.daemon.pid)
-        start = time.perf_counter()
-        await asyncio.gather(*(stub.unseal_secret(text, timeout_s=50) for text in TEXTS))
-        wall = time.perf_counter() - start
-        own = cpu_seconds(stage.daemon.pid) - before
-    return wall * 1000, own * 1000
+        return await at_once(stage, stub)
 
 
 async def warm(stage: Stage) -> tuple[float, float]:
-    """One after another, key and secret fetched for each.
-
-    Returns the median and the daemon's own processor time for one, in milliseconds.
-    """
-    samples = []
+    """One after another, key and secret fetched for each."""
     async with await stage.hub() as client:
         stub = SealedSecretStub(client)
-        before = cpu_seconds(stage.daemon.pid)
-        for _ in range(WARM):
-            start = time.perf_counter()
-            await stub.unseal_secret(TEXTS[0], timeout_s=50)
-            samples.append((time.perf_counter() - start) * 1000)
-        own = (cpu_seconds(stage.daemon.pid) - before) / WARM * 1000
-    return statistics.median(samples), own
+        return await one_after_another(
+            stage.daemon.pid, lambda: stub.unseal_secret(TEXTS[0], timeout_s=50), WARM
+        )
 
 
 async def measure(report: Report) -> None:
