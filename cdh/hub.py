@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from cdh.answers import cause_line
@@ -136,14 +137,13 @@ class ConfidentialDataHub:
         settings = self._mount_settings
         spec = MountSpec.parse(request, settings.policy)
         _note(spec)
-        key_id = await self._open("akId", spec.access_key_id)
-        key_secret = await self._open("akSecret", spec.access_key_secret)
-        try:
-            credentials = OssCredentials.check(key_id, key_secret)
-        finally:
+        with ExitStack() as opened:
             # The checked pair are copies, which the mount wipes at its end.
-            key_id.wipe()
-            key_secret.wipe()
+            key_id = await self._open("akId", spec.access_key_id)
+            opened.callback(key_id.wipe)
+            key_secret = await self._open("akSecret", spec.access_key_secret)
+            opened.callback(key_secret.wipe)
+            credentials = OssCredentials.check(key_id, key_secret)
         launch = Launch(spec, credentials, settings.ca_pem, settings.memory_bytes)
         await self._mounts.mount(launch)
 

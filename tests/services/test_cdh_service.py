@@ -19,7 +19,7 @@ from cdh.compose import open_hub
 from cdh.config import CdhConfig, KbcSection, MountsSection
 from cdh.errors import AgentUnreachableError, KbsNotConfiguredError
 from cdh.hub import ConfidentialDataHub, MountSettings
-from cdh.mounts.spec import OSS, MountPolicy
+from cdh.mounts.spec import OSS, MountPolicy, MountRequest
 from cdh.mounts.supervisor import MountSupervisor, SupervisionPolicy
 from cdh.sealed.keys import SigningKeys
 from cdh.sealed.seal import generate_signing_key, seal_vault
@@ -68,6 +68,9 @@ def sealed(name: str) -> str:
     return seal_vault(name, kid=SIGNER.kid, private_jwk=SIGNER.private_jwk)
 
 
+SEALED_ID = sealed("kbs:///oss/key/id")
+
+
 @asynccontextmanager
 async def hub_client(folder: Path, script: str = "serve") -> AsyncIterator[Client]:
     """A hub with a scripted mount process, and a client connected to it."""
@@ -109,6 +112,25 @@ def options(**changes: str) -> dict[str, str]:
         "volumeId": "v",
         **changes,
     }
+
+
+async def test_one_key_is_wiped_where_the_other_cannot_be_opened(tmp_path: Path) -> None:
+    first = Secret(b"LTAI")
+
+    class Unsealing(ConfidentialDataHub):
+        async def unseal(self, sealed: bytes) -> Secret:
+            if sealed == SEALED_ID.encode():
+                return first
+            raise PolicyDeniedError(401, "PolicyDeny", "no", attempted="fetching a key")
+
+    resources = Resources({})
+    settings = MountSettings(MountPolicy((str(tmp_path),)), ca_pem=None, memory_bytes=64 << 20)
+    hub = Unsealing(resources, Unsealer(resources, None), MountSupervisor(), settings)
+    place = str(tmp_path / "m")
+    wanted = options(akId=SEALED_ID)
+    with pytest.raises(PolicyDeniedError):
+        await hub.secure_mount(MountRequest(OSS, wanted, (), place))
+    assert len(first) == 0
 
 
 async def test_resources_and_sealed_secrets(tmp_path: Path) -> None:
