@@ -12,7 +12,7 @@ from agent.compose import RunningAgent
 from agent.errors import AgentError
 from cdh.errors import CdhError
 from cdh.hub import ConfidentialDataHub
-from kbs import KbsError
+from kbs import KbsError, ResourceUriError
 from rest.errors import REQUEST_FAILED, BackendError
 from rest.strict import RuntimeData
 from secrecy import Secret
@@ -26,7 +26,8 @@ def _as_backend() -> Iterator[None]:
     try:
         yield
     except OWN_ERRORS as error:
-        raise BackendError(REQUEST_FAILED, str(error)) from error
+        noted = error.noted if isinstance(error, ResourceUriError) else None
+        raise BackendError(REQUEST_FAILED, str(error), noted=noted) from error
 
 
 class LocalResources:

@@ -102,12 +102,12 @@ class TtrpcLink:
             if not was_open:
                 raise BackendError(REQUEST_FAILED, str(error)) from error
         except TtrpcError as error:
-            raise BackendError(REQUEST_FAILED, _cause(error)) from error
+            raise _backend_error(REQUEST_FAILED, error) from error
         client, _ = await self._connected()
         try:
             return await make(client)
         except TtrpcError as error:
-            raise BackendError(FAILED_AFTER_RECONNECT, _cause(error)) from error
+            raise _backend_error(FAILED_AFTER_RECONNECT, error) from error
 
     async def is_reachable(self) -> bool:
         """Ask for its health; any answer will do, also that it knows no such question."""
@@ -148,10 +148,13 @@ class TtrpcLink:
         await client.aclose()
 
 
-def _cause(error: TtrpcError) -> str:
+def _backend_error(outer: str, error: TtrpcError) -> BackendError:
     if isinstance(error, DeadlineError):
-        return f"no reply within {CALL_SECONDS:g} s"
-    return str(error)
+        return BackendError(outer, f"no reply within {CALL_SECONDS:g} s")
+    if isinstance(error, StatusError):
+        # What the peer says may quote the request; the peer itself has logged what may be.
+        return BackendError(outer, str(error), noted=f"answered {error.code.name}")
+    return BackendError(outer, str(error))
 
 
 class TtrpcResources:

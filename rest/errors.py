@@ -55,11 +55,13 @@ class OverLimitError(RestError):
 class BackendError(RestError):
     """No answer from a backend. ``outer`` is the reference's text, ``cause`` is ours.
 
-    Both go to the caller, so neither holds a secret; ``cause`` is cut and made one line.
+    Both go to the caller, so neither holds a secret of ours; ``cause`` is cut and made one line. It
+    may quote what the caller sent, so logs get ``noted`` instead where the two differ.
     """
 
-    def __init__(self, outer: str, cause: str) -> None:
+    def __init__(self, outer: str, cause: str, *, noted: str | None = None) -> None:
         self.outer = outer
         line = "".join(c if c.isprintable() else " " for c in cause[:MAX_CAUSE])
         self.cause = line.strip() or "no cause given"
         super().__init__(f"{outer}: {self.cause}")
+        self.noted = str(self) if noted is None else f"{outer}: {noted}"

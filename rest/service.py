@@ -70,7 +70,7 @@ class RestService:
         try:
             return await self._perform(call, body)
         except BackendError as error:
-            self.failures.warning("request failed", call=type(call).__name__, cause=str(error))
+            self.failures.warning("request failed", call=type(call).__name__, cause=error.noted)
             return Reply(500, str(error).encode())
 
     async def _perform(self, call: Call, body: bytes) -> Reply:

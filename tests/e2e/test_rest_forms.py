@@ -70,3 +70,15 @@ async def test_both_forms_give_evidence_and_token(stage: Stage, separate: str) -
         assert set(json.loads(evidence.out)) == {"quote", "cc_eventlog"}
         token = await run("curl", "-sS", f"{base}/aa/token?token_type=kbs")
         assert set(json.loads(token.out)) == {"token"}
+
+
+async def test_what_was_sent_in_place_of_a_path_is_told_to_its_sender_and_not_to_the_log(
+    stage: Stage, separate: str
+) -> None:
+    for base, folder in ((stage.rest_url, stage.folder), (separate, stage.folder / "rest-only")):
+        answer = await _ask(base, "/cdh/resource/misplaced-password")
+        assert answer.text.splitlines()[-1].startswith("500")
+        assert "misplaced-password" in answer.text
+        logs = [path.read_text() for path in folder.glob("*.log")]
+        assert any("request failed" in text for text in logs)
+        assert not any("misplaced-password" in text for text in logs)
