@@ -127,6 +127,7 @@ class Reloader:
             said = f"reload refused: {cause.get('cause', cause['error'])}"
         else:
             self.counts["ok"] += 1
+            log.info("reloaded")
             for path in different:
                 log.warning("change needs a restart", key=path)
             said = "reloaded"
@@ -148,7 +149,6 @@ class Reloader:
                 await self._put_back(old, new)
                 raise
         self._config = new
-        log.info("reloaded")
 
     async def _put_back(self, old: CguestdConfig, new: CguestdConfig) -> None:
         if new.agent != old.agent and self._parts.agents is not None:
